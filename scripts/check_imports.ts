@@ -1,0 +1,233 @@
+/**
+ * Checks that imports in `lib/` and `cli/` point down the module map, which this file holds as data.
+ *
+ * A file may import only files of a lower rank, or files named before it in its own rank. The machine (rank 4) imports
+ * neither crypto nor state machines, nor the other way round: they meet in the assembly. So there are no cycles.
+ */
+
+import { Glob } from "bun";
+import { dirname, join, normalize } from "node:path";
+
+/** One rank of the map: its files in import order, and the ranks that it may import besides itself. */
+interface Rank {
+  readonly name: string;
+  readonly below: readonly string[];
+  readonly files: readonly string[];
+}
+
+const RANKS: readonly Rank[] = [
+  {
+    name: "words",
+    below: [],
+    files: [
+      "lib/errors.ts",
+      "lib/address.ts",
+      "lib/nearest.ts",
+      "lib/limits.ts",
+      "lib/secret.ts",
+      "lib/log.ts",
+      "lib/data_plane_message.ts",
+      "lib/caught.ts",
+      "lib/bytes.ts",
+      "lib/clock.ts",
+      "lib/status.ts",
+      "lib/host_plan.ts",
+      "lib/version.ts",
+    ],
+  },
+  {
+    name: "formats",
+    below: ["words"],
+    files: [
+      "lib/config.ts",
+      "lib/config_field.ts",
+      "lib/config_server.ts",
+      "lib/config_client.ts",
+      "lib/base64.ts",
+      "lib/control_message.ts",
+      "lib/control_frame.ts",
+      "lib/admin_message.ts",
+      "lib/route_plan.ts",
+      "lib/checksum.ts",
+      "lib/keepalive.ts",
+      "lib/packet.ts",
+      "lib/protocol.ts",
+      "lib/vnet_header.ts",
+      "lib/segment.ts",
+    ],
+  },
+  {
+    name: "crypto",
+    below: ["words", "formats"],
+    files: [
+      "lib/hash.ts",
+      "lib/key_schedule.ts",
+      "lib/password.ts",
+      "lib/scram.ts",
+      "lib/certificate.ts",
+      "lib/crypto.ts",
+    ],
+  },
+  {
+    name: "state machines",
+    below: ["words", "formats", "crypto"],
+    files: [
+      "lib/token_bucket.ts",
+      "lib/rekey.ts",
+      "lib/handshake.ts",
+      "lib/handshake_client.ts",
+      "lib/reconnect.ts",
+      "lib/address_pool.ts",
+      "lib/resume_tokens.ts",
+      "lib/handshake_server.ts",
+      "lib/server_users.ts",
+      "lib/allowed_ips.ts",
+      "lib/drop_counter.ts",
+      "lib/reassembly.ts",
+      "lib/replay_window.ts",
+      "lib/session.ts",
+      "lib/session_table.ts",
+    ],
+  },
+  {
+    name: "machine",
+    below: ["words", "formats"],
+    files: [
+      "lib/log_consola.ts",
+      "lib/tls_connection.ts",
+      "lib/tls_control.ts",
+      "lib/known_servers.ts",
+      "lib/resolve.ts",
+      "lib/process_identity.ts",
+      "lib/instance.ts",
+      "lib/control_socket.ts",
+      "lib/data_plane_worker.ts",
+      "lib/command.ts",
+      "lib/file_lock.ts",
+      "lib/undo_journal.ts",
+      "lib/host_change.ts",
+      "lib/dns_linux.ts",
+      "lib/firewall_nft.ts",
+      "lib/forwarding_linux.ts",
+      "lib/ip_batch.ts",
+      "lib/link_linux.ts",
+      "lib/routing_linux.ts",
+      "lib/host_linux.ts",
+      "lib/mac_command.ts",
+      "lib/dns_macos.ts",
+      "lib/firewall_pf.ts",
+      "lib/routing_macos.ts",
+      "lib/host_macos.ts",
+      "lib/host_setup.ts",
+      "lib/signals.ts",
+      "lib/libc.ts",
+      "lib/libc_linux.ts",
+      "lib/tun.ts",
+      "lib/tun_linux.ts",
+      "lib/state_file.ts",
+      "lib/udp.ts",
+      "lib/udp_bun.ts",
+      "lib/libc_macos.ts",
+      "lib/tun_macos.ts",
+      "lib/tun_memory.ts",
+      "lib/udp_memory.ts",
+    ],
+  },
+  {
+    name: "assembly",
+    below: ["words", "formats", "crypto", "state machines", "machine"],
+    files: [
+      "lib/stats_requests.ts",
+      "lib/client_data_path.ts",
+      "lib/client_dialer.ts",
+      "lib/client_link.ts",
+      "lib/client_login.ts",
+      "lib/client_options.ts",
+      "lib/client.ts",
+      "lib/platform.ts",
+      "lib/platform_client.ts",
+      "lib/server_sessions.ts",
+      "lib/server_connection.ts",
+      "lib/server_options.ts",
+      "lib/server_policy.ts",
+      "lib/server.ts",
+      "lib/server_identity.ts",
+      "lib/platform_server.ts",
+      "lib/data_plane_inbound.ts",
+      "lib/data_plane_outbound.ts",
+      "lib/data_plane.ts",
+      "lib/data_worker.ts",
+    ],
+  },
+  {
+    name: "command line",
+    below: ["words", "formats", "crypto", "state machines", "machine", "assembly"],
+    files: [
+      "cli/flags.ts",
+      "cli/command.ts",
+      "cli/password.ts",
+      "cli/prompt.ts",
+      "cli/settings.ts",
+      "cli/tunnel_flags.ts",
+      "cli/client_up.ts",
+      "cli/complete.ts",
+      "cli/instance.ts",
+      "cli/down.ts",
+      "cli/run.ts",
+      "cli/status_text.ts",
+      "cli/status.ts",
+      "cli/client.ts",
+      "cli/kick.ts",
+      "cli/reload.ts",
+      "cli/server_run.ts",
+      "cli/server.ts",
+    ],
+  },
+];
+
+const ROOT = join(import.meta.dir, "..");
+
+/** Files named by the relative imports of a source text, from the root of the tree. */
+function importsOf(path: string, source: string): string[] {
+  const { imports } = new Bun.Transpiler({ loader: "ts" }).scan(source);
+  // The transpiler leaves out imports of types only; the order holds for them too.
+  const ofTypes = [...source.matchAll(/^(?:import|export) type [^;]*? from "([^"]+)";/gms)].map(
+    (match) => match[1] ?? "",
+  );
+  const relative = [...imports.map((found) => found.path), ...ofTypes].filter((target) =>
+    target.startsWith("."),
+  );
+  return [...new Set(relative.map((target) => normalize(join(dirname(path), target))))];
+}
+
+/** Why `path` may not import `target`; null when it may. */
+function objection(path: string, target: string): string | null {
+  const from = RANKS.find((rank) => rank.files.includes(path));
+  const to = RANKS.find((rank) => rank.files.includes(target));
+  if (from === undefined || to === undefined) return null;
+  if (from === to) {
+    const inOrder = from.files.indexOf(target) < from.files.indexOf(path);
+    return inOrder ? null : `it is not named before it among the ${from.name}`;
+  }
+  return from.below.includes(to.name) ? null : `${from.name} may not import ${to.name}`;
+}
+
+const known = new Set(RANKS.flatMap(({ files }) => files));
+const found = [...new Glob("{lib,cli}/**/*.ts").scanSync(ROOT)].toSorted();
+const problems = [
+  ...found
+    .filter((path) => !known.has(path))
+    .map((path) => `${path}: not in the module map of scripts/check_imports.ts`),
+  ...[...known]
+    .filter((path) => !found.includes(path))
+    .map((path) => `${path}: in the module map, but no such file`),
+];
+for (const path of found) {
+  for (const target of importsOf(path, await Bun.file(join(ROOT, path)).text())) {
+    const reason = objection(path, target);
+    if (reason !== null) problems.push(`${path}: imports ${target}, but ${reason}`);
+  }
+}
+for (const problem of problems) console.error(problem);
+console.log(`${found.length} files checked against the module map, ${problems.length} problems`);
+process.exitCode = problems.length === 0 ? 0 : 1;

@@ -1,0 +1,100 @@
+/**
+ * The gate: types, format, lint, import order, unit tests, build, end-to-end tests, in this order.
+ *
+ * Ends with a summary whose last line is `N passed, N failed`: tests, and each other step that failed.
+ */
+
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+
+const ROOT = join(import.meta.dir, "..");
+
+/** One step: a command and whether it runs tests. */
+interface Step {
+  readonly name: string;
+  readonly command: readonly string[];
+  readonly tests: boolean;
+  /** Why it cannot run here; null when it can. */
+  readonly obstacle?: () => string | null;
+}
+
+interface Outcome {
+  readonly passed: number;
+  readonly failed: number;
+  readonly note: string;
+}
+
+const bun = process.execPath;
+
+const STEPS: readonly Step[] = [
+  { name: "types", command: [bun, "check", "--no-script"], tests: false },
+  { name: "format", command: [bun, "fmt", "--no-script", "--check", "."], tests: false },
+  { name: "lint", command: [bun, "x", "oxlint", "--deny-warnings"], tests: false },
+  { name: "import order", command: [bun, "scripts/check_imports.ts"], tests: false },
+  { name: "unit tests", command: [bun, "test", "tests/unit"], tests: true },
+  { name: "build", command: [bun, "scripts/build.ts"], tests: false },
+  { name: "end-to-end tests", command: [bun, "test", "tests/e2e"], tests: true, obstacle: endToEndObstacle },
+];
+
+/** End-to-end tests make network namespaces and TUN devices. */
+function endToEndObstacle(): string | null {
+  if (process.getuid?.() !== 0) return "needs root";
+  if (!existsSync("/dev/net/tun")) return "needs /dev/net/tun";
+  return null;
+}
+
+/** Runs a command, shows what it prints as it comes, and returns it. */
+async function run(command: readonly string[]): Promise<{ exitCode: number; output: string }> {
+  const child = Bun.spawn([...command], { cwd: ROOT, stdin: "ignore", stdout: "pipe", stderr: "pipe" });
+  const parts: string[] = [];
+  const show = async (stream: ReadableStream<Uint8Array>): Promise<void> => {
+    const decoder = new TextDecoder();
+    for await (const chunk of stream) {
+      parts.push(decoder.decode(chunk, { stream: true }));
+      process.stdout.write(chunk);
+    }
+  };
+  await Promise.all([show(child.stdout), show(child.stderr)]);
+  return { exitCode: await child.exited, output: parts.join("") };
+}
+
+/** Adds up the lines ` 12 pass` and ` 0 fail` that `bun test` ends with. */
+function countTests(output: string): { passed: number; failed: number } {
+  const plain = Bun.stripANSI(output);
+  const sum = (word: string) =>
+    [...plain.matchAll(new RegExp(`^\\s*(\\d+) ${word}$`, "gm"))].reduce(
+      (total, match) => total + Number(match[1]),
+      0,
+    );
+  return { passed: sum("pass"), failed: sum("fail") };
+}
+
+async function perform(step: Step): Promise<Outcome> {
+  const obstacle = step.obstacle?.() ?? null;
+  if (obstacle !== null) return { passed: 0, failed: 1, note: `not run: ${obstacle}` };
+  const started = performance.now();
+  const { exitCode, output } = await run(step.command);
+  const seconds = ((performance.now() - started) / 1000).toFixed(1);
+  const counted = step.tests ? countTests(output) : { passed: 0, failed: 0 };
+  // A step that fails without a failed test (it did not even start) is one failure itself.
+  const failed = exitCode === 0 ? counted.failed : Math.max(1, counted.failed);
+  const tests = step.tests ? `${counted.passed} passed, ${failed} failed, ` : "";
+  return { passed: counted.passed, failed, note: `${tests}${seconds} s` };
+}
+
+const outcomes: [Step, Outcome][] = [];
+for (const step of STEPS) {
+  console.log(`\n== ${step.name}: ${step.command.slice(1).join(" ")}`);
+  outcomes.push([step, await perform(step)]);
+}
+console.log("\n== summary");
+const width = Math.max(...STEPS.map(({ name }) => name.length));
+for (const [{ name }, { failed, note }] of outcomes) {
+  console.log(`${failed === 0 ? "ok    " : "FAILED"}  ${name.padEnd(width)}  ${note}`);
+}
+const total = outcomes.reduce(
+  (sum, [, { passed, failed }]) => ({ passed: sum.passed + passed, failed: sum.failed + failed }),
+  { passed: 0, failed: 0 },
+);
+console.log(`${total.passed} passed, ${total.failed} failed`);
+process.exitCode = total.failed === 0 ? 0 : 1;
