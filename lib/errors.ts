@@ -1,0 +1,96 @@
+/**
+ * The errors of the control path, one class per exit status, and the closed list of reasons for a dropped packet.
+ *
+ * The hot path never throws: it returns a {@link DropReason} that is counted under its name.
+ */
+
+/** Exit statuses of both executables. */
+export const EXIT = {
+  ok: 0,
+  failed: 1,
+  usage: 2,
+  notRunning: 3,
+  refused: 4,
+  privilege: 5,
+} as const;
+
+/** An error that a person caused or can mend; its message is printed as it stands, without a stack. */
+export class OmailError extends Error {
+  override name = "OmailError";
+  /** The exit status of the executable when this error ends it. */
+  readonly exitStatus: number = EXIT.failed;
+}
+
+/** Wrong usage or configuration: names the value and what would be right. */
+export class UsageError extends OmailError {
+  override name = "UsageError";
+  override readonly exitStatus: number = EXIT.usage;
+}
+
+/** No such instance runs, or it is not connected. */
+export class NotRunningError extends OmailError {
+  override name = "NotRunningError";
+  override readonly exitStatus: number = EXIT.notRunning;
+}
+
+/** The other side refused us, or failed to prove who it is: trying again cannot help. */
+export class RefusedError extends OmailError {
+  override name = "RefusedError";
+  override readonly exitStatus: number = EXIT.refused;
+}
+
+/** A privilege or device is missing: says which and how to get it. */
+export class PrivilegeError extends OmailError {
+  override name = "PrivilegeError";
+  override readonly exitStatus: number = EXIT.privilege;
+}
+
+/** A system call or a system command failed. */
+export class SystemError extends OmailError {
+  override name = "SystemError";
+  /** The call or command, for example `open` or `ip`. */
+  readonly call: string;
+  /** errno, or the command's exit status. */
+  readonly errno: number;
+
+  constructor(message: string, call: string, errno: number) {
+    super(message);
+    this.call = call;
+    this.errno = errno;
+  }
+}
+
+/** The other side broke the protocol: the connection ends with this reason. */
+export class ProtocolError extends OmailError {
+  override name = "ProtocolError";
+}
+
+/** Why a datagram, a record or a packet was dropped; the order is the order of the checks on its way. */
+export const DROP_REASONS = [
+  // received datagrams
+  "datagram-malformed",
+  "session-unknown",
+  "epoch-unknown",
+  "record-replayed",
+  "endpoint-unproven",
+  "reassembly-overflow",
+  "reassembly-timeout",
+  "open-overload",
+  "decrypt-failed",
+  // opened records
+  "packet-malformed",
+  "offload-malformed",
+  "source-not-allowed",
+  "tun-write-failed",
+  // packets from the TUN device
+  "tun-packet-malformed",
+  "no-session",
+  "no-key",
+  "no-endpoint",
+  "key-worn-out",
+  "seal-failed",
+  "send-failed",
+] as const;
+
+/** One of {@link DROP_REASONS}. */
+export type DropReason = (typeof DROP_REASONS)[number];
