@@ -1,0 +1,195 @@
+/**
+ * The data plane: moves packets between TUN and UDP for the sessions that the control plane installs.
+ *
+ * It owns the two ways (`data_plane_outbound.ts`, `data_plane_inbound.ts`), their sessions and one timer, and speaks
+ * `data_plane_message.ts` with the control plane. It neither knows nor cares in which thread it runs.
+ */
+
+import type { Clock } from "./clock.ts";
+import { Inbound } from "./data_plane_inbound.ts";
+import type {
+  AddSession,
+  FromDataPlane,
+  SessionStats,
+  StartData,
+  StatsReport,
+  ToDataPlane,
+} from "./data_plane_message.ts";
+import { Outbound } from "./data_plane_outbound.ts";
+import { DropCounter } from "./drop_counter.ts";
+import { encodeKeepalive } from "./keepalive.ts";
+import { recordLimitFor } from "./limits.ts";
+import { RecordType } from "./protocol.ts";
+import { Session } from "./session.ts";
+import { SessionTable } from "./session_table.ts";
+import type { PacketDevice } from "./tun.ts";
+import type { DatagramSocket } from "./udp.ts";
+
+/** How often time-outs and keep-alives are looked at. */
+const TICK_MS = 100;
+/** Ticks between two reports that nobody asked for. */
+const TICKS_PER_REPORT = 10;
+/** Least time between two answers to "reply wanted" of one session: it must not become a packet generator. */
+const REPLY_EVERY_MS = 10;
+
+/** One running data plane. */
+export class DataPlane {
+  readonly #tun: PacketDevice;
+  readonly #udp: DatagramSocket;
+  readonly #clock: Clock;
+  readonly #emit: (message: FromDataPlane) => void;
+  readonly #sessions = new SessionTable();
+  readonly #drops = new DropCounter();
+  readonly #outbound: Outbound;
+  readonly #keepaliveMs: number;
+  readonly #recordLimit: number;
+  readonly #lastReplyMs = new WeakMap<Session, number>();
+  #timer: ReturnType<typeof setInterval> | null = null;
+  #ticks = 0;
+  #lastUdpError: string | null = null;
+
+  constructor(
+    start: StartData,
+    tun: PacketDevice,
+    udp: DatagramSocket,
+    clock: Clock,
+    emit: (message: FromDataPlane) => void,
+  ) {
+    this.#tun = tun;
+    this.#udp = udp;
+    this.#clock = clock;
+    this.#emit = emit;
+    this.#keepaliveMs = start.keepaliveMs;
+    this.#recordLimit = recordLimitFor(start.maxDatagramBytes);
+    this.#outbound = new Outbound(tun, udp, this.#sessions, this.#drops, start.maxDatagramBytes);
+    const inbound = new Inbound(tun, this.#sessions, this.#drops, clock, {
+      epochConfirmed: (session, epoch) => emit({ kind: "epoch-confirmed", id: session.id, epoch }),
+      endpointMoved: (session) => this.#endpointMoved(session),
+      replyWanted: (session) => this.#reply(session),
+    });
+    udp.onReceive((bytes, host, port) => inbound.receive(bytes, host, port));
+  }
+
+  /** Starts moving packets and says that it is ready. */
+  run(): void {
+    this.#timer = setInterval(() => this.tick(), TICK_MS);
+    this.#outbound.run().catch((error: unknown) => {
+      const reason = error instanceof Error ? error.message : String(error);
+      this.#emit({
+        kind: "failed",
+        errorName: "SystemError",
+        message: `Cannot read the TUN device: ${reason}`,
+      });
+    });
+    this.#emit({ kind: "ready", port: this.#udp.port });
+  }
+
+  /** Carries out one message of the control plane. */
+  handle(message: Exclude<ToDataPlane, StartData>): void {
+    switch (message.kind) {
+      case "add-session":
+        return this.#addSession(message);
+      case "set-epoch": {
+        const session = this.#sessions.get(message.id);
+        session?.installEpoch(message.keys, message.sendNow);
+        if (session !== undefined) this.#speak(session);
+        return;
+      }
+      case "remove-session":
+        return this.#sessions.remove(message.id);
+      case "get-stats":
+        return this.#emit(this.#report(message.requestId));
+      case "stop":
+        return this.#stop();
+    }
+  }
+
+  /** What time brings: keep-alives, forgotten epochs and pieces, reports. Called by the timer; tests call it too. */
+  tick(): void {
+    const nowMs = this.#clock.monotonicMs();
+    for (const session of this.#sessions.all()) {
+      const expired = session.reassembly.expire(nowMs);
+      if (expired > 0) this.#drops.add("reassembly-timeout", expired);
+      const overflowed = session.reassembly.takeOverflowed();
+      if (overflowed > 0) this.#drops.add("reassembly-overflow", overflowed);
+      const sending = session.sending;
+      if (sending !== null && session.takeRekeyWish()) {
+        this.#emit({ kind: "rekey-needed", id: session.id, epoch: sending.epoch });
+      }
+      this.#speak(session);
+    }
+    if (++this.#ticks % TICKS_PER_REPORT === 0) {
+      this.#emit(this.#report(0));
+      this.#reportUdpError();
+    }
+  }
+
+  #addSession(message: AddSession): void {
+    const { id, peerOffload, endpoint, allowedIps } = message;
+    const session = new Session(id, peerOffload, endpoint ?? null, this.#keepaliveMs);
+    session.recordLimit = this.#recordLimit;
+    this.#sessions.add(session, allowedIps);
+  }
+
+  /** Sends the keep-alive that is due, if one is. */
+  #speak(session: Session): void {
+    const due = session.tick(this.#clock.monotonicMs());
+    if (due !== null) this.#sendKeepalive(session, due === "confirm");
+  }
+
+  #sendKeepalive(session: Session, replyWanted: boolean): void {
+    const message = session.keepaliveMessage(replyWanted, this.#clock.monotonicMs());
+    this.#outbound.sendMessage(session, RecordType.keepalive, encodeKeepalive(message));
+  }
+
+  #reply(session: Session): void {
+    const nowMs = this.#clock.monotonicMs();
+    if (nowMs - (this.#lastReplyMs.get(session) ?? -Infinity) < REPLY_EVERY_MS) return;
+    this.#lastReplyMs.set(session, nowMs);
+    this.#sendKeepalive(session, false);
+  }
+
+  #endpointMoved(session: Session): void {
+    const endpoint = session.endpoint;
+    if (endpoint === null) return;
+    this.#emit({ kind: "endpoint-moved", id: session.id, endpoint: { ...endpoint } });
+  }
+
+  #report(requestId: number): StatsReport {
+    const nowMs = this.#clock.monotonicMs();
+    const sessions = Array.from(this.#sessions.all(), (session) => statsOf(session, nowMs));
+    return { kind: "stats", requestId, sessions, drops: this.#drops.snapshot() };
+  }
+
+  #reportUdpError(): void {
+    const error = this.#udp.lastError;
+    if (error === null || error === this.#lastUdpError) return;
+    this.#lastUdpError = error;
+    this.#emit({ kind: "notice", level: "warn", message: `UDP error: ${error}` });
+  }
+
+  #stop(): void {
+    if (this.#timer !== null) clearInterval(this.#timer);
+    this.#tun.stop();
+    this.#udp.close();
+    this.#emit({ kind: "stopped" });
+  }
+}
+
+function statsOf(session: Session, nowMs: number): SessionStats {
+  return {
+    id: session.id,
+    endpoint: session.endpoint === null ? null : { ...session.endpoint },
+    epoch: session.sending?.epoch ?? null,
+    rxBytes: session.rxBytes,
+    txBytes: session.txBytes,
+    rxPackets: session.rxPackets,
+    txPackets: session.txPackets,
+    rxRecords: session.recordsSeen,
+    txRecords: session.txRecords,
+    silentMs: session.lastReceivedMs === null ? null : nowMs - session.lastReceivedMs,
+    rttMs: session.rttMs,
+    lossPercent: session.lossPercent,
+    recordLimit: session.recordLimit,
+  };
+}

@@ -1,0 +1,260 @@
+/**
+ * The way in: from the UDP socket to the TUN device.
+ *
+ * Stages of a datagram, checks in the order of their price (one thread; only opening leaves it):
+ *  1. header     - form and length; a buffer may hold many datagrams (UDP_GRO)           sequential
+ *  2. session    - by ID; its epoch; the replay window looks                             sequential
+ *  3. reassemble - pieces of one record; mostly all in one buffer, joined in place       sequential
+ *  4. open       - one Web Crypto call a record                                          parallel
+ *  5. authentic  - in order of arrival again: the replay window marks, the endpoint and the timers move
+ *  6. packet     - length, virtio header, source address must be the session's           sequential
+ *  7. write      - to the TUN                                                            sequential
+ *
+ * Nothing is ever answered to an unauthenticated datagram, and it changes nothing but a counter.
+ */
+
+import type { Clock } from "./clock.ts";
+import { openRecord } from "./crypto.ts";
+import type { DropCounter } from "./drop_counter.ts";
+import { decodeKeepalive } from "./keepalive.ts";
+import { HEADER_BYTES, OPEN_IN_FLIGHT_BYTES, VNET_HEADER_BYTES } from "./limits.ts";
+import { packetLength } from "./packet.ts";
+import {
+  datagramSize,
+  readEpoch,
+  readLength,
+  readPiece,
+  readPieces,
+  readSequence,
+  readSessionId,
+  readType,
+  RecordType,
+} from "./protocol.ts";
+import { segmentCount } from "./segment.ts";
+import type { ReceivingEpoch, Session } from "./session.ts";
+import type { SessionTable } from "./session_table.ts";
+import type { PacketDevice } from "./tun.ts";
+import { admitOffload } from "./vnet_header.ts";
+
+/** One record on its way from the socket to the TUN. */
+interface OpenJob {
+  readonly session: Session;
+  readonly epoch: ReceivingEpoch;
+  readonly sequence: number;
+  readonly type: number;
+  readonly sealedBytes: number;
+  readonly host: string;
+  readonly port: number;
+  /** Null while opening; the plaintext; or "failed". */
+  plaintext: Uint8Array | "failed" | null;
+}
+
+/** What the way in tells its owner. */
+export interface InboundEvents {
+  /** The first record of an epoch was opened. */
+  epochConfirmed(session: Session, epoch: number): void;
+  endpointMoved(session: Session): void;
+  /** The peer asked for a keep-alive at once. */
+  replyWanted(session: Session): void;
+}
+
+/** Drives the way in; see the top of the file. */
+export class Inbound {
+  readonly #tun: PacketDevice;
+  readonly #sessions: SessionTable;
+  readonly #drops: DropCounter;
+  readonly #clock: Clock;
+  readonly #events: InboundEvents;
+  readonly #jobs: OpenJob[] = [];
+  #inFlightBytes = 0;
+  /** A packet without virtio header is copied behind an empty one for a TUN that wants it. */
+  readonly #packetBuffer = new Uint8Array(VNET_HEADER_BYTES + 65_536);
+
+  constructor(
+    tun: PacketDevice,
+    sessions: SessionTable,
+    drops: DropCounter,
+    clock: Clock,
+    events: InboundEvents,
+  ) {
+    this.#tun = tun;
+    this.#sessions = sessions;
+    this.#drops = drops;
+    this.#clock = clock;
+    this.#events = events;
+  }
+
+  /** Takes one received buffer, which may hold many datagrams of one sender. The buffer is overwritten. */
+  receive(bytes: Uint8Array<ArrayBuffer>, host: string, port: number): void {
+    let offset = 0;
+    while (offset < bytes.length) {
+      const size = datagramSize(bytes, offset, bytes.length);
+      if (size === 0) return this.#drops.add("datagram-malformed");
+      offset += this.#datagram(bytes, offset, size, host, port);
+    }
+  }
+
+  /** Takes the datagram at `offset`, and with it the rest of its record if that follows. @returns bytes consumed */
+  #datagram(
+    bytes: Uint8Array<ArrayBuffer>,
+    offset: number,
+    size: number,
+    host: string,
+    port: number,
+  ): number {
+    const session = this.#sessions.get(readSessionId(bytes, offset));
+    if (session === undefined) return this.#dropped("session-unknown", size);
+    const epoch = session.findEpoch(readEpoch(bytes, offset));
+    if (epoch === undefined) return this.#dropped("epoch-unknown", size);
+    const sequence = readSequence(bytes, offset);
+    if (!epoch.window.accepts(sequence)) return this.#dropped("record-replayed", size);
+    if (readPieces(bytes, offset) === 1) {
+      this.#open(session, epoch, sequence, bytes, offset, host, port);
+      return size;
+    }
+    const together = joinPieces(bytes, offset, size);
+    if (together > 0) {
+      this.#open(session, epoch, sequence, bytes, offset, host, port);
+      return together;
+    }
+    const nowMs = this.#clock.monotonicMs();
+    if (!session.admitsPieces(host, port, nowMs)) return this.#dropped("endpoint-unproven", size);
+    const whole = session.reassembly.add(bytes, offset, size, nowMs);
+    if (whole !== null) this.#open(session, epoch, sequence, whole, 0, host, port);
+    return size;
+  }
+
+  #dropped(reason: Parameters<DropCounter["add"]>[0], size: number): number {
+    this.#drops.add(reason);
+    return size;
+  }
+
+  /** Opens the record whose header is at `offset` and whose sealed bytes follow it. */
+  #open(
+    session: Session,
+    epoch: ReceivingEpoch,
+    sequence: number,
+    bytes: Uint8Array<ArrayBuffer>,
+    offset: number,
+    host: string,
+    port: number,
+  ): void {
+    const sealedBytes = readLength(bytes, offset);
+    if (this.#inFlightBytes + sealedBytes > OPEN_IN_FLIGHT_BYTES) return this.#drops.add("open-overload");
+    const type = readType(bytes, offset);
+    const job: OpenJob = { session, epoch, sequence, type, sealedBytes, host, port, plaintext: null };
+    this.#jobs.push(job);
+    this.#inFlightBytes += sealedBytes;
+    const sealed = bytes.subarray(offset + HEADER_BYTES, offset + HEADER_BYTES + sealedBytes);
+    openRecord(epoch.key, epoch.salt, bytes, offset, sealed).then(
+      (plaintext) => this.#opened(job, new Uint8Array(plaintext)),
+      () => this.#opened(job, "failed"),
+    );
+  }
+
+  #opened(job: OpenJob, plaintext: Uint8Array | "failed"): void {
+    job.plaintext = plaintext;
+    if (this.#jobs[0] !== job) return;
+    let done = 0;
+    for (const ready of this.#jobs) {
+      if (ready.plaintext === null) break;
+      this.#inFlightBytes -= ready.sealedBytes;
+      done++;
+      if (ready.plaintext === "failed") this.#drops.add("decrypt-failed");
+      else if (!ready.session.removed) this.#deliver(ready, ready.plaintext);
+    }
+    this.#jobs.splice(0, done);
+  }
+
+  /** Stages 5 to 7 for one authentic record. */
+  #deliver(job: OpenJob, plaintext: Uint8Array): void {
+    const { session, epoch, sequence } = job;
+    const nowMs = this.#clock.monotonicMs();
+    const news = session.recordOpened(epoch, sequence, nowMs);
+    if (news === "replayed") return this.#drops.add("record-replayed");
+    const moved = session.placeEndpoint(epoch.epoch, sequence, job.host, job.port);
+    if (moved) this.#events.endpointMoved(session);
+    if (news === "confirmed") this.#events.epochConfirmed(session, epoch.epoch);
+    if (job.type === RecordType.keepalive) this.#keepalive(session, plaintext, nowMs);
+    else if (job.type === RecordType.data) this.#writePackets(session, plaintext);
+    else if (this.#tun.offload) this.#writeOffloadPackets(session, plaintext);
+    else this.#drops.add("offload-malformed");
+  }
+
+  #keepalive(session: Session, plaintext: Uint8Array, nowMs: number): void {
+    const message = decodeKeepalive(plaintext);
+    if (message === null) return this.#drops.add("packet-malformed");
+    if (session.keepaliveReceived(message, nowMs)) this.#events.replyWanted(session);
+  }
+
+  #writePackets(session: Session, plaintext: Uint8Array): void {
+    for (let offset = 0; offset < plaintext.length;) {
+      const length = packetLength(plaintext, offset, plaintext.length);
+      if (length === 0) return this.#drops.add("packet-malformed");
+      if (!this.#sessions.sourceAllowed(session, plaintext, offset)) this.#drops.add("source-not-allowed");
+      else if (this.#tun.offload) {
+        this.#packetBuffer.set(plaintext.subarray(offset, offset + length), VNET_HEADER_BYTES);
+        this.#packetBuffer.fill(0, 0, VNET_HEADER_BYTES);
+        this.#write(session, this.#packetBuffer, 0, VNET_HEADER_BYTES + length, length, 1);
+      } else this.#write(session, plaintext, offset, length, length, 1);
+      offset += length;
+    }
+  }
+
+  #writeOffloadPackets(session: Session, plaintext: Uint8Array): void {
+    for (let offset = 0; offset < plaintext.length;) {
+      const packet = offset + VNET_HEADER_BYTES;
+      const length = packetLength(plaintext, packet, plaintext.length);
+      if (length === 0) return this.#drops.add("packet-malformed");
+      if (!this.#sessions.sourceAllowed(session, plaintext, packet)) this.#drops.add("source-not-allowed");
+      else if (!admitOffload(plaintext, offset, length)) this.#drops.add("offload-malformed");
+      else {
+        const packets = segmentCount(plaintext, offset, length);
+        this.#write(session, plaintext, offset, VNET_HEADER_BYTES + length, length, packets);
+      }
+      offset = packet + length;
+    }
+  }
+
+  #write(
+    session: Session,
+    bytes: Uint8Array,
+    offset: number,
+    size: number,
+    innerBytes: number,
+    packets: number,
+  ): void {
+    session.rxPackets += packets;
+    session.rxBytes += innerBytes;
+    if (this.#tun.write(bytes, offset, size) !== 0) this.#drops.add("tun-write-failed");
+  }
+}
+
+/**
+ * When the datagrams of one whole record follow each other from `offset` on, moves their pieces together behind the
+ * first header, in place.
+ *
+ * @param size size of the first datagram
+ * @returns bytes that the record's datagrams took, or 0 when the record is not all here (nothing was moved)
+ */
+export function joinPieces(bytes: Uint8Array, offset: number, size: number): number {
+  const pieces = readPieces(bytes, offset);
+  if (readPiece(bytes, offset) !== 0) return 0;
+  const payload = size - HEADER_BYTES;
+  const total = readLength(bytes, offset) + pieces * HEADER_BYTES;
+  if (offset + total > bytes.length) return 0;
+  for (let i = 1; i < pieces; i++) if (!continues(bytes, offset, offset + i * size, i)) return 0;
+  for (let i = 1; i < pieces; i++) {
+    const from = offset + i * size + HEADER_BYTES;
+    const to = offset + HEADER_BYTES + i * payload;
+    bytes.copyWithin(to, from, Math.min(from + payload, offset + total));
+  }
+  return total;
+}
+
+/** Whether the header at `at` is that of piece `piece` of the record whose first header is at `first`. */
+function continues(bytes: Uint8Array, first: number, at: number, piece: number): boolean {
+  if (readPiece(bytes, at) !== piece || bytes[at] !== bytes[first]) return false;
+  for (let i = 2; i < HEADER_BYTES; i++) if (bytes[at + i] !== bytes[first + i]) return false;
+  return true;
+}

@@ -1,0 +1,327 @@
+/**
+ * The way out: from the TUN device to the UDP socket.
+ *
+ * Stages of a packet (one thread; only sealing leaves it):
+ *  1. read     - everything that waits in the TUN, back to back in one buffer             sequential
+ *  2. route    - the destination's session by longest prefix                             sequential
+ *  3. gather   - neighbours for one session become one record, up to its limit           sequential
+ *  4. number   - epoch and sequence, header                                              sequential
+ *  5. seal     - one Web Crypto call a record                                            parallel
+ *  6. transmit - in the order of the numbers, cut into datagrams, one send a record      sequential
+ *
+ * At most SEAL_IN_FLIGHT_BYTES are between 4 and 6; beyond that, and while the socket is full, the TUN is not read, so
+ * queues build up in the kernel, where TCP's pacing and the interface's queue discipline see them.
+ */
+
+import { completeChecksum } from "./checksum.ts";
+import { sealRecord } from "./crypto.ts";
+import type { DropCounter } from "./drop_counter.ts";
+import {
+  HEADER_BYTES,
+  MAX_MTU_BYTES,
+  MAX_PLAINTEXT_BYTES,
+  MAX_SEND_BYTES,
+  SEAL_IN_FLIGHT_BYTES,
+  TAG_BYTES,
+  VNET_HEADER_BYTES,
+} from "./limits.ts";
+import { packetLength } from "./packet.ts";
+import { piecesFor, pieceSize, RecordType, writeHeader, writePiece } from "./protocol.ts";
+import { segmentCount, segmentedBytes, writeSegments } from "./segment.ts";
+import type { Session } from "./session.ts";
+import type { SessionTable } from "./session_table.ts";
+import type { PacketDevice } from "./tun.ts";
+import type { DatagramSocket } from "./udp.ts";
+import {
+  GSO_NONE,
+  VNET_NEEDS_CSUM,
+  vnetCsumOffset,
+  vnetCsumStart,
+  vnetFlags,
+  vnetGsoType,
+} from "./vnet_header.ts";
+
+/** One record on its way from numbering to transmission. */
+interface SealJob {
+  readonly session: Session;
+  readonly header: Uint8Array;
+  readonly plaintextBytes: number;
+  readonly pieces: number;
+  /** Null while sealing; the sealed record; or "failed". */
+  sealed: Uint8Array | "failed" | null;
+}
+
+/** Read buffer: four super-packets, so that a burst is read by few wake-ups. */
+const READ_BUFFER_BYTES = 4 * 65_600;
+/** Room for one super-packet cut up for a peer without offload: its headers come back once per segment. */
+const SEGMENT_BUFFER_BYTES = 2 * 65_536 + MAX_MTU_BYTES;
+
+/** Drives the way out; see the top of the file. */
+export class Outbound {
+  readonly #tun: PacketDevice;
+  readonly #udp: DatagramSocket;
+  readonly #sessions: SessionTable;
+  readonly #drops: DropCounter;
+  readonly #maxDatagramBytes: number;
+  readonly #readBuffer = new Uint8Array(READ_BUFFER_BYTES);
+  readonly #segmentBuffer = new Uint8Array(SEGMENT_BUFFER_BYTES);
+  readonly #sendBuffer = new Uint8Array(MAX_SEND_BYTES);
+  readonly #jobs: SealJob[] = [];
+  #inFlightBytes = 0;
+  #blocked = false;
+  #roomWanted: (() => void) | null = null;
+
+  // the open record: a range of one buffer whose packets all go to one session
+  #recordSession: Session | null = null;
+  #recordBytes = this.#readBuffer;
+  #recordStart = 0;
+  #recordEnd = 0;
+  #recordReads = 0;
+  #recordPackets = 0;
+
+  constructor(
+    tun: PacketDevice,
+    udp: DatagramSocket,
+    sessions: SessionTable,
+    drops: DropCounter,
+    maxDatagramBytes: number,
+  ) {
+    this.#tun = tun;
+    this.#udp = udp;
+    this.#sessions = sessions;
+    this.#drops = drops;
+    this.#maxDatagramBytes = maxDatagramBytes;
+    udp.onDrain(() => this.#unblock());
+  }
+
+  /** Moves packets until the TUN is closed or stopped. */
+  async run(): Promise<void> {
+    for (;;) {
+      const chunk = await this.#tun.read();
+      if (chunk === null) return;
+      this.#take(chunk as Uint8Array<ArrayBuffer>, 0, chunk.length);
+      this.#flush();
+      this.#drainTun();
+      if (!this.#hasRoom()) await this.#room();
+    }
+  }
+
+  /** Sends one record whose plaintext is `plaintext` of type `type`, in turn with the packets. */
+  sendMessage(session: Session, type: RecordType, plaintext: Uint8Array<ArrayBuffer>): void {
+    this.#seal(session, type, plaintext, 0);
+  }
+
+  /** Reads without waiting until the TUN is empty or enough is in flight. */
+  #drainTun(): void {
+    const buffer = this.#readBuffer;
+    let start = 0;
+    let end = 0;
+    while (this.#hasRoom()) {
+      const count = this.#tun.readNow(buffer, end);
+      if (count === 0) {
+        if (end === start) break;
+        this.#take(buffer, start, end);
+        this.#flush();
+        start = end = 0;
+        continue;
+      }
+      end += count;
+      // a super-packet fills its record; taking it at once keeps the sealers busy while we read on
+      if (end - start < MAX_PLAINTEXT_BYTES / 2) continue;
+      this.#take(buffer, start, end);
+      this.#flush();
+      start = end = 0;
+    }
+    if (end > start) {
+      this.#take(buffer, start, end);
+      this.#flush();
+    }
+  }
+
+  /** Routes and gathers the packets of `bytes[start..end)`. */
+  #take(bytes: Uint8Array<ArrayBuffer>, start: number, end: number): void {
+    const headerBytes = this.#tun.offload ? VNET_HEADER_BYTES : 0;
+    let offset = start;
+    while (offset < end) {
+      const packet = offset + headerBytes;
+      const length = packetLength(bytes, packet, end);
+      if (length === 0) {
+        this.#drops.add("tun-packet-malformed");
+        return;
+      }
+      const session = this.#sessions.byDestination(bytes, packet);
+      if (session === undefined) this.#drops.add("no-session");
+      else this.#gather(session, bytes, offset, packet + length);
+      offset = packet + length;
+    }
+  }
+
+  /** Puts the packet `bytes[start..end)`, virtio header included, into the open record. */
+  #gather(session: Session, bytes: Uint8Array<ArrayBuffer>, start: number, end: number): void {
+    if (this.#tun.offload && (!session.peerOffload || end - start > session.recordLimit)) {
+      this.#flush();
+      this.#sendSegmented(session, bytes, start, end);
+      return;
+    }
+    const fits =
+      session === this.#recordSession &&
+      bytes === this.#recordBytes &&
+      start === this.#recordEnd &&
+      end - this.#recordStart <= session.recordLimit;
+    if (!fits) {
+      this.#flush();
+      this.#recordSession = session;
+      this.#recordBytes = bytes;
+      this.#recordStart = start;
+    }
+    this.#recordEnd = end;
+    this.#recordReads++;
+    this.#recordPackets += this.#tun.offload
+      ? segmentCount(bytes, start, end - start - VNET_HEADER_BYTES)
+      : 1;
+  }
+
+  /** Closes the open record and hands it to the sealer. */
+  #flush(): void {
+    const session = this.#recordSession;
+    if (session === null) return;
+    const bytes = this.#recordBytes;
+    const start = this.#recordStart;
+    const alone = this.#recordReads === 1;
+    const packets = this.#recordPackets;
+    this.#recordSession = null;
+    this.#recordReads = 0;
+    this.#recordPackets = 0;
+    if (!this.#tun.offload) {
+      this.#seal(session, RecordType.data, bytes.subarray(start, this.#recordEnd), packets);
+    } else if (alone && vnetGsoType(bytes, start) === GSO_NONE) {
+      // one ordinary packet travels without its virtio header: a full one must fit one datagram
+      finishChecksum(bytes, start, this.#recordEnd);
+      this.#seal(
+        session,
+        RecordType.data,
+        bytes.subarray(start + VNET_HEADER_BYTES, this.#recordEnd),
+        packets,
+      );
+    } else {
+      this.#seal(session, RecordType.offload, bytes.subarray(start, this.#recordEnd), packets);
+    }
+  }
+
+  /** For a peer that takes no virtio headers, or not so large a record: ordinary packets, as many a record as fit. */
+  #sendSegmented(session: Session, bytes: Uint8Array, start: number, end: number): void {
+    const length = end - start - VNET_HEADER_BYTES;
+    if (segmentedBytes(bytes, start, length) > SEGMENT_BUFFER_BYTES) {
+      this.#drops.add("tun-packet-malformed");
+      return;
+    }
+    const out = this.#segmentBuffer;
+    const written = writeSegments(bytes, start, length, out, 0);
+    let from = 0;
+    let packets = 0;
+    for (let at = 0; at < written;) {
+      const next = at + packetLength(out, at, written);
+      if (next - from > session.recordLimit) {
+        this.#seal(session, RecordType.data, out.subarray(from, at), packets);
+        from = at;
+        packets = 0;
+      }
+      packets++;
+      at = next;
+    }
+    this.#seal(session, RecordType.data, out.subarray(from, written), packets);
+  }
+
+  #seal(session: Session, type: RecordType, plaintext: Uint8Array<ArrayBuffer>, packets: number): void {
+    const sending = session.sending;
+    if (sending === null) return this.#drops.add("no-key");
+    if (session.endpoint === null) return this.#drops.add("no-endpoint");
+    const sequence = session.takeSequence(sending);
+    if (sequence < 0) return this.#drops.add("key-worn-out");
+    session.txPackets += packets;
+    if (packets > 0) session.txBytes += plaintext.length;
+    const sealedBytes = plaintext.length + TAG_BYTES;
+    const pieces = piecesFor(sealedBytes, this.#maxDatagramBytes);
+    const header = new Uint8Array(HEADER_BYTES);
+    writeHeader(header, 0, type, sealedBytes, session.id, sending.epoch, pieces, sequence);
+    const job: SealJob = { session, header, plaintextBytes: plaintext.length, pieces, sealed: null };
+    this.#jobs.push(job);
+    this.#inFlightBytes += plaintext.length;
+    sealRecord(sending.key, sending.salt, header, 0, plaintext).then(
+      (sealed) => this.#sealed(job, new Uint8Array(sealed)),
+      () => this.#sealed(job, "failed"),
+    );
+  }
+
+  #sealed(job: SealJob, sealed: Uint8Array | "failed"): void {
+    job.sealed = sealed;
+    if (!this.#blocked && this.#jobs[0] === job) this.#transmitReady();
+  }
+
+  /** Sends the sealed records at the head of the queue, in order. */
+  #transmitReady(): void {
+    let done = 0;
+    for (const job of this.#jobs) {
+      if (job.sealed === null) break;
+      if (job.sealed === "failed") this.#drops.add("seal-failed");
+      else if (!job.session.removed && !this.#transmit(job, job.sealed)) {
+        this.#blocked = true;
+        break;
+      }
+      this.#inFlightBytes -= job.plaintextBytes;
+      done++;
+    }
+    this.#jobs.splice(0, done);
+    if (this.#roomWanted !== null && this.#hasRoom()) {
+      const wanted = this.#roomWanted;
+      this.#roomWanted = null;
+      wanted();
+    }
+  }
+
+  /** @returns false when the socket is full and the record must be sent again later */
+  #transmit(job: SealJob, sealed: Uint8Array): boolean {
+    const endpoint = job.session.endpoint;
+    if (endpoint === null) {
+      this.#drops.add("no-endpoint");
+      return true;
+    }
+    const out = this.#sendBuffer;
+    const piece = pieceSize(sealed.length, job.pieces);
+    let at = 0;
+    for (let i = 0; i < job.pieces; i++) {
+      out.set(job.header, at);
+      writePiece(out, at, i);
+      const part =
+        job.pieces === 1 ? sealed : sealed.subarray(i * piece, Math.min(sealed.length, (i + 1) * piece));
+      out.set(part, at + HEADER_BYTES);
+      at += HEADER_BYTES + part.length;
+    }
+    const result = this.#udp.send(out.subarray(0, at), HEADER_BYTES + piece, endpoint.host, endpoint.port);
+    if (result === "failed") this.#drops.add("send-failed");
+    return result !== "full";
+  }
+
+  #unblock(): void {
+    if (!this.#blocked) return;
+    this.#blocked = false;
+    this.#transmitReady();
+  }
+
+  #hasRoom(): boolean {
+    return this.#inFlightBytes < SEAL_IN_FLIGHT_BYTES && !this.#blocked;
+  }
+
+  #room(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#roomWanted = resolve;
+    });
+  }
+}
+
+/** Completes the checksum of an ordinary packet if its virtio header at `offset` says that the kernel left it open. */
+function finishChecksum(bytes: Uint8Array, offset: number, end: number): void {
+  if ((vnetFlags(bytes, offset) & VNET_NEEDS_CSUM) === 0) return;
+  const start = offset + VNET_HEADER_BYTES + vnetCsumStart(bytes, offset);
+  completeChecksum(bytes, start, start + vnetCsumOffset(bytes, offset), end);
+}

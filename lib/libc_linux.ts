@@ -1,0 +1,49 @@
+/** Linux numbers and calls for TUN devices and UDP sockets (linux/if_tun.h, linux/udp.h, asm-generic/socket.h). */
+
+import { FFIType } from "bun:ffi";
+import { openLibrary } from "./libc.ts";
+
+export const O_RDWR = 2;
+export const O_NONBLOCK = 0o4000;
+export const O_CLOEXEC = 0o2000000;
+
+export const TUNSETIFF = 0x400454ca;
+export const TUNSETOFFLOAD = 0x400454d0;
+export const TUNGETFEATURES = 0x800454cf;
+
+export const IFF_TUN = 0x0001;
+export const IFF_NO_PI = 0x1000;
+export const IFF_VNET_HDR = 0x4000;
+
+export const TUN_F_CSUM = 0x01;
+export const TUN_F_TSO4 = 0x02;
+export const TUN_F_TSO6 = 0x04;
+/** Linux 6.2. */
+export const TUN_F_USO4 = 0x20;
+export const TUN_F_USO6 = 0x40;
+
+export const IFNAMSIZ = 16;
+/** sizeof(struct ifreq) on 64-bit machines (linux/if.h). */
+export const IFREQ_BYTES = 40;
+/** Offset of ifr_flags in struct ifreq. */
+export const IFREQ_FLAGS_OFFSET = 16;
+
+export const SOL_SOCKET = 1;
+export const SO_SNDBUF = 7;
+export const SO_RCVBUF = 8;
+/** Like SO_SNDBUF and SO_RCVBUF beyond the system's maximum; need CAP_NET_ADMIN. */
+export const SO_SNDBUFFORCE = 32;
+export const SO_RCVBUFFORCE = 33;
+
+export const SOL_UDP = 17;
+export const UDP_SEGMENT = 103;
+export const UDP_GRO = 104;
+
+/** ioctl(2) with a pointer argument, and with a number. */
+export const ioctl = openLibrary({
+  ioctl: { args: [FFIType.i32, FFIType.u64_fast, FFIType.ptr], returns: FFIType.i32 },
+}).ioctl;
+
+export const ioctlNumber = openLibrary({
+  ioctl: { args: [FFIType.i32, FFIType.u64_fast, FFIType.u64_fast], returns: FFIType.i32 },
+}).ioctl;

@@ -1,0 +1,119 @@
+/**
+ * The datagram header: record type, piece, length, session ID and record counter, to and from bytes.
+ *
+ * ```
+ *  0      1       2        4            8        10       11                    16
+ * | type | piece | length | session ID | epoch  | pieces | sequence (40 bits)  | piece of the sealed record ...
+ * ```
+ * All numbers are big-endian. The first 8 bytes are the original header (type, reserved, length, session ID); its
+ * reserved byte is the index of the piece. `length` is that of the whole sealed record, tag included. The last 8 bytes
+ * are the record counter, unique under one key: epoch, number of pieces, sequence number.
+ *
+ * A record of n pieces is cut evenly: every piece has ceil(length / n) bytes, the last one the rest. So one header tells
+ * the size of its datagram, and a buffer in which the kernel joined many datagrams (UDP_GRO) can be walked, whatever
+ * datagram size the sender uses at that moment.
+ *
+ * The functions work on offsets and return numbers: nothing is allocated per datagram.
+ */
+
+import { readUint16, readUint32, writeUint16, writeUint32 } from "./bytes.ts";
+import { HEADER_BYTES, MAX_PIECES, MAX_RECORD_BYTES, MIN_PIECE_BYTES, TAG_BYTES } from "./limits.ts";
+
+/** What the plaintext of a record holds. */
+export const RecordType = {
+  /** IP packets back to back, every checksum complete. */
+  data: 1,
+  /** One keep-alive message, see `keepalive.ts`. */
+  keepalive: 2,
+  /** IP packets back to back, each behind its virtio-net header, see `vnet_header.ts`. */
+  offload: 3,
+} as const;
+export type RecordType = (typeof RecordType)[keyof typeof RecordType];
+
+const SEQUENCE_LOW = 2 ** 32;
+
+/** Writes the header of piece 0 at `offset`; the other pieces' headers differ in {@link writePiece} only. */
+export function writeHeader(
+  bytes: Uint8Array,
+  offset: number,
+  type: RecordType,
+  length: number,
+  sessionId: number,
+  epoch: number,
+  pieces: number,
+  sequence: number,
+): void {
+  bytes[offset] = type;
+  bytes[offset + 1] = 0;
+  writeUint16(bytes, offset + 2, length);
+  writeUint32(bytes, offset + 4, sessionId);
+  writeUint16(bytes, offset + 8, epoch);
+  bytes[offset + 10] = pieces;
+  bytes[offset + 11] = sequence / SEQUENCE_LOW;
+  writeUint32(bytes, offset + 12, sequence);
+}
+
+/** Sets the index of the piece in a header. */
+export function writePiece(bytes: Uint8Array, offset: number, piece: number): void {
+  bytes[offset + 1] = piece;
+}
+
+export function readType(bytes: Uint8Array, offset: number): number {
+  return bytes[offset]!;
+}
+
+export function readPiece(bytes: Uint8Array, offset: number): number {
+  return bytes[offset + 1]!;
+}
+
+/** Length of the whole sealed record in bytes. */
+export function readLength(bytes: Uint8Array, offset: number): number {
+  return readUint16(bytes, offset + 2);
+}
+
+export function readSessionId(bytes: Uint8Array, offset: number): number {
+  return readUint32(bytes, offset + 4);
+}
+
+export function readEpoch(bytes: Uint8Array, offset: number): number {
+  return readUint16(bytes, offset + 8);
+}
+
+/** Number of pieces that the record was cut into. */
+export function readPieces(bytes: Uint8Array, offset: number): number {
+  return bytes[offset + 10]!;
+}
+
+export function readSequence(bytes: Uint8Array, offset: number): number {
+  return bytes[offset + 11]! * SEQUENCE_LOW + readUint32(bytes, offset + 12);
+}
+
+/** Bytes of every piece but the last when `length` bytes are cut into `pieces`. */
+export function pieceSize(length: number, pieces: number): number {
+  return Math.ceil(length / pieces);
+}
+
+/** Pieces needed so that no datagram is longer than `maxDatagramBytes`. */
+export function piecesFor(length: number, maxDatagramBytes: number): number {
+  return Math.ceil(length / (maxDatagramBytes - HEADER_BYTES));
+}
+
+/**
+ * Checks the header at `offset` of a received buffer that ends at `end`.
+ *
+ * @returns the size of the datagram, header included, or 0 when the header is malformed or the buffer too short
+ */
+export function datagramSize(bytes: Uint8Array, offset: number, end: number): number {
+  if (end - offset <= HEADER_BYTES) return 0;
+  const type = readType(bytes, offset);
+  if (type !== RecordType.data && type !== RecordType.offload && type !== RecordType.keepalive) return 0;
+  const length = readLength(bytes, offset);
+  if (length <= TAG_BYTES || length > MAX_RECORD_BYTES) return 0;
+  const pieces = readPieces(bytes, offset);
+  const piece = readPiece(bytes, offset);
+  if (pieces === 0 || pieces > MAX_PIECES || piece >= pieces) return 0;
+  const size = pieceSize(length, pieces);
+  if (pieces > 1 && size < MIN_PIECE_BYTES) return 0;
+  const payload = piece < pieces - 1 ? size : length - size * (pieces - 1);
+  return offset + HEADER_BYTES + payload <= end ? HEADER_BYTES + payload : 0;
+}

@@ -1,0 +1,260 @@
+/**
+ * One peer of the data plane: its epochs, its counters, its replay windows, and when it must speak.
+ *
+ * Pure state: it takes sequence numbers, messages and the time, and says what follows. Order of keys (docs/protocol.md):
+ * the receiving key of a new epoch works from its installation; the sending key from then on too (`sendNow`, the side
+ * that was told that the peer has it) or from the first record opened under it, which proves the same.
+ */
+
+import type { EpochKeys } from "./data_plane_message.ts";
+import type { Keepalive } from "./keepalive.ts";
+import {
+  EPOCH_OVERLAP_MS,
+  MAX_LIVE_EPOCHS,
+  MAX_PLAINTEXT_BYTES,
+  REASSEMBLY_TIMEOUT_MS,
+  REJECT_AFTER_RECORDS,
+  REKEY_AFTER_RECORDS,
+} from "./limits.ts";
+import { Reassembly } from "./reassembly.ts";
+import { ReplayWindow } from "./replay_window.ts";
+
+/** Time between two tries to prove a new epoch to the peer: a lost keep-alive must not delay the first packet long. */
+const CONFIRM_EVERY_MS = 200;
+
+/** Keys and counter of one direction, ours to the peer. */
+export interface SendingEpoch {
+  readonly epoch: number;
+  readonly key: CryptoKey;
+  readonly salt: Uint8Array;
+  /** The next sequence number; never goes back. */
+  sequence: number;
+  /** The wish for a new epoch was already reported. */
+  rekeyReported: boolean;
+}
+
+/** Keys and replay window of one direction, the peer's to us. */
+export interface ReceivingEpoch {
+  readonly epoch: number;
+  readonly key: CryptoKey;
+  readonly salt: Uint8Array;
+  readonly window: ReplayWindow;
+  /** A record of this epoch was opened. */
+  confirmed: boolean;
+  /** Time from which records of this epoch are no longer opened. */
+  endsAtMs: number;
+}
+
+/** Where datagrams go. */
+export interface SessionEndpoint {
+  host: string;
+  port: number;
+}
+
+/** The state of one peer; counters are plain fields that the packet path adds to. */
+export class Session {
+  readonly id: number;
+  readonly peerOffload: boolean;
+  readonly reassembly = new Reassembly();
+  endpoint: SessionEndpoint | null;
+  sending: SendingEpoch | null = null;
+  rxBytes = 0;
+  txBytes = 0;
+  rxPackets = 0;
+  txPackets = 0;
+  txRecords = 0;
+  rttMs: number | null = null;
+  lossPercent = 0;
+  /** Largest plaintext of one record to this peer. */
+  recordLimit = MAX_PLAINTEXT_BYTES;
+  lastReceivedMs: number | null = null;
+  removed = false;
+
+  readonly #keepaliveMs: number;
+  readonly #receiving: ReceivingEpoch[] = [];
+  #waiting: SendingEpoch | null = null;
+  #lastKeepaliveMs = -Infinity;
+  #lastConfirmTryMs = -Infinity;
+  /** Epoch and sequence of the record that placed the endpoint: an older record must not move it back. */
+  #newestEpoch = -1;
+  #newestSequence = -1;
+  #candidate: (SessionEndpoint & { sinceMs: number }) | null = null;
+  #peerEcho: { sentAtUs: number; atMs: number } | null = null;
+  /** Records of epochs that are gone. */
+  #pastSeen = 0;
+  #pastExpected = 0;
+  #lossSeen = 0;
+  #lossExpected = 0;
+
+  constructor(id: number, peerOffload: boolean, endpoint: SessionEndpoint | null, keepaliveMs: number) {
+    this.id = id;
+    this.peerOffload = peerOffload;
+    this.endpoint = endpoint;
+    this.#keepaliveMs = keepaliveMs;
+  }
+
+  /** Records opened since the session began. */
+  get recordsSeen(): number {
+    return this.#receiving.reduce((sum, epoch) => sum + epoch.window.marked, this.#pastSeen);
+  }
+
+  /** Records that the peer must have sent, by the sequence numbers seen. */
+  get recordsExpected(): number {
+    return this.#receiving.reduce((sum, epoch) => sum + epoch.window.next, this.#pastExpected);
+  }
+
+  /** Installs the keys of a new epoch; an epoch that is already here is left alone. */
+  installEpoch(keys: EpochKeys, sendNow: boolean): void {
+    if (this.findEpoch(keys.epoch) !== undefined) return;
+    this.#receiving.push({
+      epoch: keys.epoch,
+      key: keys.receiveKey,
+      salt: keys.receiveSalt,
+      window: new ReplayWindow(),
+      confirmed: false,
+      endsAtMs: Infinity,
+    });
+    if (this.#receiving.length > MAX_LIVE_EPOCHS) this.#forgetEpoch(this.#receiving[0]!);
+    const sending: SendingEpoch = {
+      epoch: keys.epoch,
+      key: keys.sendKey,
+      salt: keys.sendSalt,
+      sequence: 0,
+      rekeyReported: false,
+    };
+    if (sendNow) this.sending = sending;
+    else this.#waiting = sending;
+  }
+
+  findEpoch(epoch: number): ReceivingEpoch | undefined {
+    // newest first: nearly every record is of the newest epoch
+    for (let i = this.#receiving.length - 1; i >= 0; i--) {
+      if (this.#receiving[i]!.epoch === epoch) return this.#receiving[i];
+    }
+    return undefined;
+  }
+
+  /** The next sequence number of `sending`, or -1 when its key has sealed all it may. */
+  takeSequence(sending: SendingEpoch): number {
+    if (sending.sequence >= REJECT_AFTER_RECORDS) return -1;
+    this.txRecords++;
+    return sending.sequence++;
+  }
+
+  /** Whether to ask for a new epoch now; true once per epoch. */
+  takeRekeyWish(): boolean {
+    const sending = this.sending;
+    if (sending === null || sending.rekeyReported || sending.sequence < REKEY_AFTER_RECORDS) return false;
+    sending.rekeyReported = true;
+    return true;
+  }
+
+  /** Whether pieces from this address may occupy memory: the peer's address, or one candidate for a new one. */
+  admitsPieces(host: string, port: number, nowMs: number): boolean {
+    if (this.endpoint?.host === host && this.endpoint.port === port) return true;
+    const candidate = this.#candidate;
+    if (candidate !== null && nowMs - candidate.sinceMs < REASSEMBLY_TIMEOUT_MS) {
+      return candidate.host === host && candidate.port === port;
+    }
+    this.#candidate = { host, port, sinceMs: nowMs };
+    return true;
+  }
+
+  /**
+   * Takes note of a record whose tag was verified.
+   *
+   * @returns "replayed", or "confirmed" for the first record of its epoch, or "opened"
+   */
+  recordOpened(epoch: ReceivingEpoch, sequence: number, nowMs: number): "replayed" | "confirmed" | "opened" {
+    if (!epoch.window.mark(sequence)) return "replayed";
+    this.lastReceivedMs = nowMs;
+    if (epoch.confirmed) return "opened";
+    epoch.confirmed = true;
+    if (this.#waiting?.epoch === epoch.epoch) {
+      this.sending = this.#waiting;
+      this.#waiting = null;
+    }
+    const index = this.#receiving.indexOf(epoch);
+    for (const older of this.#receiving.slice(0, Math.max(0, index))) {
+      older.endsAtMs = Math.min(older.endsAtMs, nowMs + EPOCH_OVERLAP_MS);
+    }
+    return "confirmed";
+  }
+
+  /** Moves the endpoint if this record is the newest so far. @returns whether it moved */
+  placeEndpoint(epoch: number, sequence: number, host: string, port: number): boolean {
+    if (epoch < this.#newestEpoch || (epoch === this.#newestEpoch && sequence <= this.#newestSequence))
+      return false;
+    this.#newestEpoch = epoch;
+    this.#newestSequence = sequence;
+    if (this.endpoint?.host === host && this.endpoint.port === port) return false;
+    this.endpoint = { host, port };
+    this.#candidate = null;
+    return true;
+  }
+
+  /** Takes note of a keep-alive message. @returns whether the peer wants an answer at once */
+  keepaliveReceived(message: Keepalive, nowMs: number): boolean {
+    this.#peerEcho = { sentAtUs: message.sentAtUs, atMs: nowMs };
+    if (message.echo !== null) {
+      const rttUs = (wrapUs(nowMs) - message.echo.sentAtUs - message.echo.delayUs) >>> 0;
+      // a peer that lies, or a clock that wrapped twice, must not become a figure
+      if (rttUs < 60_000_000) this.rttMs = rttUs / 1000;
+    }
+    this.#measureLoss();
+    return message.replyWanted;
+  }
+
+  /** The keep-alive message to send now; the next one is due a whole interval later. */
+  keepaliveMessage(replyWanted: boolean, nowMs: number): Keepalive {
+    this.#lastKeepaliveMs = nowMs;
+    const echo = this.#peerEcho;
+    return {
+      replyWanted,
+      sentAtUs: wrapUs(nowMs),
+      echo: echo === null ? null : { sentAtUs: echo.sentAtUs, delayUs: wrapUs(nowMs - echo.atMs) },
+      recordsSeen: this.recordsSeen,
+      recordsExpected: this.recordsExpected,
+    };
+  }
+
+  /**
+   * What is due: forgets old epochs, and says whether to send a keep-alive.
+   *
+   * A keep-alive goes out every interval, busy or idle: besides life it carries round trip and loss.
+   *
+   * @returns "confirm" to prove a new epoch (wants an answer), "keepalive", or null for nothing
+   */
+  tick(nowMs: number): "confirm" | "keepalive" | null {
+    while (this.#receiving[0] !== undefined && this.#receiving[0].endsAtMs <= nowMs)
+      this.#forgetEpoch(this.#receiving[0]);
+    if (this.sending === null || this.endpoint === null) return null;
+    if (
+      this.findEpoch(this.sending.epoch)?.confirmed === false &&
+      nowMs - this.#lastConfirmTryMs >= CONFIRM_EVERY_MS
+    ) {
+      this.#lastConfirmTryMs = nowMs;
+      return "confirm";
+    }
+    return nowMs - this.#lastKeepaliveMs >= this.#keepaliveMs ? "keepalive" : null;
+  }
+
+  #forgetEpoch(epoch: ReceivingEpoch): void {
+    this.#pastSeen += epoch.window.marked;
+    this.#pastExpected += epoch.window.next;
+    this.#receiving.splice(this.#receiving.indexOf(epoch), 1);
+  }
+
+  #measureLoss(): void {
+    const expected = this.recordsExpected - this.#lossExpected;
+    const seen = this.recordsSeen - this.#lossSeen;
+    this.lossPercent = expected > 0 ? Math.max(0, (100 * (expected - seen)) / expected) : 0;
+    this.#lossExpected += expected;
+    this.#lossSeen += seen;
+  }
+}
+
+/** Milliseconds to microseconds modulo 2^32. */
+function wrapUs(ms: number): number {
+  return Math.floor(ms * 1000) >>> 0;
+}

@@ -1,0 +1,36 @@
+/** What the rest of the program needs of a TUN device, whatever the system. */
+
+/** An open TUN device; the control plane opens and closes it. */
+export interface TunDevice {
+  readonly fd: number;
+  /** The interface's name as the system gave it (macOS chooses utunN itself). */
+  readonly name: string;
+  /** Packets carry a virtio-net header, and may be super-packets. */
+  readonly offload: boolean;
+  close(): void;
+}
+
+/** The packet path's view of an open TUN device, in the thread that moves packets. */
+export interface PacketDevice {
+  readonly offload: boolean;
+  /**
+   * Waits for packets.
+   *
+   * @returns one or more packets back to back (each behind its virtio header if {@link offload}), or null when closed
+   */
+  read(): Promise<Uint8Array | null>;
+  /**
+   * Reads one packet if one is waiting, into `into` from `offset` on.
+   *
+   * @returns its bytes, or 0 when none waits; an error counts as none waiting, the next {@link read} tells
+   */
+  readNow(into: Uint8Array, offset: number): number;
+  /**
+   * Writes one packet (behind its virtio header if {@link offload}).
+   *
+   * @returns 0, or the error number
+   */
+  write(bytes: Uint8Array, offset: number, length: number): number;
+  /** Stops reading; the descriptor stays open. */
+  stop(): void;
+}

@@ -1,0 +1,169 @@
+/**
+ * TUN devices on Linux: /dev/net/tun, non-blocking, with the kernel's offloads where it has them.
+ *
+ * Documentation/networking/tuntap.rst and linux/if_tun.h. The device is not persistent: it vanishes, with its addresses
+ * and routes, when its descriptor is closed, also by `kill -9`.
+ */
+
+import { PrivilegeError, SystemError, UsageError } from "./errors.ts";
+import { cString, errno, errnoName, libc, type Pointer, ptr } from "./libc.ts";
+import {
+  IFF_NO_PI,
+  IFF_TUN,
+  IFF_VNET_HDR,
+  IFNAMSIZ,
+  IFREQ_BYTES,
+  IFREQ_FLAGS_OFFSET,
+  ioctl,
+  ioctlNumber,
+  O_CLOEXEC,
+  O_NONBLOCK,
+  O_RDWR,
+  TUN_F_CSUM,
+  TUN_F_TSO4,
+  TUN_F_TSO6,
+  TUN_F_USO4,
+  TUN_F_USO6,
+  TUNSETIFF,
+  TUNSETOFFLOAD,
+} from "./libc_linux.ts";
+import type { PacketDevice, TunDevice } from "./tun.ts";
+
+const DEVICE = "/dev/net/tun";
+/** A super-packet with its header, rounded up: one read never yields more. */
+const READ_BYTES = 65_536 + 64;
+
+/** struct ifreq with a name and flags, for TUNSETIFF. */
+export function tunRequest(name: string, flags: number): Uint8Array<ArrayBuffer> {
+  const request = new Uint8Array(IFREQ_BYTES);
+  request.set(Buffer.from(name).subarray(0, IFNAMSIZ - 1));
+  new DataView(request.buffer).setUint16(IFREQ_FLAGS_OFFSET, flags, true);
+  return request;
+}
+
+/**
+ * Makes the TUN interface `name`.
+ *
+ * @param offload try for virtio headers and super-packets; without them the device carries plain packets
+ * @throws {PrivilegeError} without /dev/net/tun or the right to use it
+ * @throws {UsageError} when the name is taken or is none
+ */
+export function openTunLinux(name: string, offload = true): TunDevice {
+  if (!/^[^\s/:%]{1,15}$/.test(name) || name === "." || name === "..") {
+    throw new UsageError(
+      `Cannot use "${name}" as an interface name: expected 1 to 15 characters without spaces or /`,
+    );
+  }
+  const path = cString(DEVICE);
+  const fd = libc.open(ptr(path), O_RDWR | O_NONBLOCK | O_CLOEXEC);
+  if (fd < 0) throw openError(errno());
+  const withOffload = offload && attach(fd, name, IFF_TUN | IFF_NO_PI | IFF_VNET_HDR) === 0;
+  const failure = withOffload ? 0 : attach(fd, name, IFF_TUN | IFF_NO_PI);
+  if (failure !== 0) {
+    libc.close(fd);
+    throw attachError(name, failure);
+  }
+  if (withOffload) enableOffloads(fd);
+  return { fd, name, offload: withOffload, close: () => void libc.close(fd) };
+}
+
+/** @returns 0 or the error number */
+function attach(fd: number, name: string, flags: number): number {
+  const request = tunRequest(name, flags);
+  return ioctl(fd, TUNSETIFF, ptr(request)) === 0 ? 0 : errno();
+}
+
+/** Asks for the best set of offloads that this kernel knows; plain checksums are enough to go on. */
+function enableOffloads(fd: number): void {
+  const tso = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6;
+  for (const wanted of [tso | TUN_F_USO4 | TUN_F_USO6, tso, TUN_F_CSUM]) {
+    if (ioctlNumber(fd, TUNSETOFFLOAD, wanted) === 0) return;
+  }
+}
+
+function openError(code: number): Error {
+  const name = errnoName(code);
+  if (name === "ENOENT" || name === "ENODEV" || name === "ENXIO") {
+    return new PrivilegeError(
+      `Cannot open ${DEVICE}: ${name}, this machine has no TUN device; load it with "modprobe tun", or give the container --device ${DEVICE}`,
+    );
+  }
+  if (name === "EACCES" || name === "EPERM") {
+    return new PrivilegeError(`Cannot open ${DEVICE}: ${name}; run as root (sudo) or with CAP_NET_ADMIN`);
+  }
+  return new SystemError(`Cannot open ${DEVICE}: ${name}`, "open", code);
+}
+
+function attachError(name: string, code: number): Error {
+  const reason = errnoName(code);
+  if (reason === "EBUSY") {
+    return new UsageError(`Cannot make interface "${name}": the name is taken; choose another with --tun`);
+  }
+  if (reason === "EPERM") {
+    return new PrivilegeError(
+      `Cannot make interface "${name}": EPERM; run as root (sudo) or with CAP_NET_ADMIN`,
+    );
+  }
+  if (reason === "EINVAL") {
+    return new UsageError(
+      `Cannot make interface "${name}": the name is taken by another kind of interface, or is none`,
+    );
+  }
+  return new SystemError(`Cannot make interface "${name}": ${reason}`, "ioctl TUNSETIFF", code);
+}
+
+/** The part of a stream reader that is used here. */
+interface ChunkReader {
+  read(): Promise<{ readonly done: boolean; readonly value?: Uint8Array | undefined }>;
+  cancel(): Promise<void>;
+}
+
+/**
+ * The packet path's end of an open descriptor.
+ *
+ * Bun's event loop watches the descriptor through a stream; what its chunk left in the queue is drained by read(2). The
+ * buffers whose addresses the kernel gets are fields of this object, so that the collector cannot free them meanwhile.
+ */
+export class LinuxPacketDevice implements PacketDevice {
+  readonly offload: boolean;
+  readonly #fd: number;
+  readonly #reader: ChunkReader;
+  #readBuffer: Uint8Array | null = null;
+  #readAddress = 0;
+  #writeBuffer: Uint8Array | null = null;
+  #writeAddress = 0;
+
+  constructor(fd: number, offload: boolean) {
+    this.#fd = fd;
+    this.offload = offload;
+    this.#reader = Bun.file(fd).stream().getReader();
+  }
+
+  async read(): Promise<Uint8Array | null> {
+    const { value, done } = await this.#reader.read();
+    return done ? null : (value ?? null);
+  }
+
+  readNow(into: Uint8Array, offset: number): number {
+    if (into.length - offset < READ_BYTES) return 0;
+    if (this.#readBuffer !== into) {
+      this.#readBuffer = into;
+      this.#readAddress = ptr(into);
+    }
+    const count = Number(libc.read(this.#fd, (this.#readAddress + offset) as Pointer, READ_BYTES));
+    return count > 0 ? count : 0;
+  }
+
+  write(bytes: Uint8Array, offset: number, length: number): number {
+    if (this.#writeBuffer !== bytes) {
+      this.#writeBuffer = bytes;
+      this.#writeAddress = ptr(bytes);
+    }
+    const count = Number(libc.write(this.#fd, (this.#writeAddress + offset) as Pointer, length));
+    return count === length ? 0 : errno();
+  }
+
+  stop(): void {
+    this.#reader.cancel().catch(() => undefined);
+  }
+}

@@ -1,0 +1,56 @@
+/** An in-memory twin of a TUN device: what a test or a simulation puts in is read, what is written can be taken out. */
+
+import type { PacketDevice } from "./tun.ts";
+
+/** Packets go in by {@link inject} and come out of {@link written}. */
+export class MemoryPacketDevice implements PacketDevice {
+  readonly offload: boolean;
+  /** Every packet written, oldest first. */
+  readonly written: Uint8Array[] = [];
+  readonly #waiting: Uint8Array[] = [];
+  #wake: ((chunk: Uint8Array | null) => void) | null = null;
+  #stopped = false;
+
+  constructor(offload: boolean) {
+    this.offload = offload;
+  }
+
+  /** Makes a packet (behind its virtio header if {@link offload}) readable. */
+  inject(packet: Uint8Array): void {
+    if (this.#wake === null) {
+      this.#waiting.push(packet);
+      return;
+    }
+    const wake = this.#wake;
+    this.#wake = null;
+    wake(packet);
+  }
+
+  read(): Promise<Uint8Array | null> {
+    if (this.#stopped) return Promise.resolve(null);
+    const packet = this.#waiting.shift();
+    if (packet !== undefined) return Promise.resolve(packet);
+    return new Promise((resolve) => {
+      this.#wake = resolve;
+    });
+  }
+
+  readNow(into: Uint8Array, offset: number): number {
+    const packet = this.#waiting[0];
+    if (packet === undefined || into.length - offset < packet.length) return 0;
+    this.#waiting.shift();
+    into.set(packet, offset);
+    return packet.length;
+  }
+
+  write(bytes: Uint8Array, offset: number, length: number): number {
+    this.written.push(bytes.slice(offset, offset + length));
+    return 0;
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#wake?.(null);
+    this.#wake = null;
+  }
+}

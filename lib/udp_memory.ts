@@ -1,0 +1,81 @@
+/** An in-memory twin of UDP: sockets on one simulated network, with an observer that sees, drops or changes datagrams. */
+
+import type { DatagramSocket, ReceiveDatagrams, SendResult } from "./udp.ts";
+
+/** What an observer decides about one datagram: pass it on (perhaps changed) or, with null, drop it. */
+export type Observe = (
+  datagram: Uint8Array<ArrayBuffer>,
+  from: MemoryDatagramSocket,
+) => Uint8Array<ArrayBuffer> | null;
+
+/** A network of sockets known by `host:port`. Datagrams arrive in a later microtask, in order. */
+export class MemoryNetwork {
+  observe: Observe = (datagram) => datagram;
+  readonly #sockets = new Map<string, MemoryDatagramSocket>();
+
+  /** Binds a socket; an address has one socket at a time. */
+  open(host: string, port: number): MemoryDatagramSocket {
+    const socket = new MemoryDatagramSocket(this, host, port);
+    this.#sockets.set(`${host} ${port}`, socket);
+    return socket;
+  }
+
+  /** Carries one datagram from `from` to whoever is at `host` and `port`; to nobody if none is. */
+  carry(datagram: Uint8Array<ArrayBuffer>, from: MemoryDatagramSocket, host: string, port: number): void {
+    const passed = this.observe(datagram, from);
+    if (passed === null) return;
+    queueMicrotask(() => this.#sockets.get(`${host} ${port}`)?.deliver(passed, from.host, from.port));
+  }
+
+  close(socket: MemoryDatagramSocket): void {
+    this.#sockets.delete(`${socket.host} ${socket.port}`);
+  }
+}
+
+/** One socket of a {@link MemoryNetwork}. */
+export class MemoryDatagramSocket implements DatagramSocket {
+  readonly host: string;
+  readonly port: number;
+  readonly lastError = null;
+  /** While true, {@link send} answers "full"; setting it back and calling {@link drain} goes on. */
+  full = false;
+  readonly #network: MemoryNetwork;
+  #receive: ReceiveDatagrams | null = null;
+  #drained: (() => void) | null = null;
+
+  constructor(network: MemoryNetwork, host: string, port: number) {
+    this.#network = network;
+    this.host = host;
+    this.port = port;
+  }
+
+  send(bytes: Uint8Array, segmentBytes: number, host: string, port: number): SendResult {
+    if (this.full) return "full";
+    for (let at = 0; at < bytes.length; at += segmentBytes) {
+      this.#network.carry(bytes.slice(at, at + segmentBytes), this, host, port);
+    }
+    return "sent";
+  }
+
+  onReceive(receive: ReceiveDatagrams): void {
+    this.#receive = receive;
+  }
+
+  onDrain(drained: () => void): void {
+    this.#drained = drained;
+  }
+
+  /** Tells the sender that there is room again. */
+  drain(): void {
+    this.full = false;
+    this.#drained?.();
+  }
+
+  deliver(datagram: Uint8Array<ArrayBuffer>, host: string, port: number): void {
+    this.#receive?.(datagram, host, port);
+  }
+
+  close(): void {
+    this.#network.close(this);
+  }
+}
