@@ -1,0 +1,99 @@
+/**
+ * A server's NAT on Linux as one nftables table of our own (nft(8)), loaded and removed whole.
+ *
+ * Masquerades what comes out of the tunnel and leaves by another interface, IPv4 and IPv6, and lowers the TCP MSS of
+ * connections through the tunnel to what the path carries, for clients behind broken path MTU discovery.
+ */
+
+import { messageOf } from "./caught.ts";
+import { commandError, expectCommand, type RunCommand } from "./command.ts";
+import type { HostChange } from "./host_change.ts";
+import type { Log } from "./log.ts";
+
+/** A chain as `nft -j list chains` shows it; base chains have a hook and a policy. */
+export interface ForeignChain {
+  readonly family: string;
+  readonly table: string;
+  readonly name: string;
+}
+
+/** The name of our table for an interface: letters, digits and `_`; a name that had others gets a stable suffix. */
+export function natTableName(tun: string): string {
+  const plain = tun.replaceAll(/[^A-Za-z0-9_]/g, "_");
+  return plain === tun ? `omail_${tun}` : `omail_${plain}_${Bun.hash.crc32(tun).toString(16)}`;
+}
+
+/** The script for `nft -f`: replaces our table atomically, whether it was there or not. */
+export function natScript(tun: string): string {
+  const table = `inet ${natTableName(tun)}`;
+  const clamp = "tcp flags syn / syn,rst tcp option maxseg size set rt mtu";
+  return `table ${table}
+delete table ${table}
+table ${table} {
+  chain postrouting {
+    type nat hook postrouting priority srcnat; policy accept;
+    iifname "${tun}" oifname != "${tun}" masquerade
+  }
+  chain forward {
+    type filter hook forward priority mangle; policy accept;
+    iifname "${tun}" ${clamp}
+    oifname "${tun}" ${clamp}
+  }
+}
+`;
+}
+
+/** Plans a server's NAT. */
+export function planNat(tun: string, run: RunCommand, log: Log): HostChange {
+  return {
+    name: "NAT",
+    undo: [{ kind: "nft-table", table: natTableName(tun) }],
+    onFailure: "throw",
+    async apply() {
+      await loadTable(tun, run);
+      await warnOfDroppingChains(tun, run, log);
+    },
+  };
+}
+
+async function loadTable(tun: string, run: RunCommand): Promise<void> {
+  const { status, stderr } = await run(["nft", "-f", "-"], natScript(tun));
+  if (status === 0) return;
+  const detail = /not supported|no such file|cache initialization/i.test(stderr)
+    ? `${stderr}\nexpected a kernel with nf_tables and nft_masq (Debian: apt-get install linux-image-amd64 nftables)`
+    : stderr;
+  throw commandError("Cannot set up NAT with nft", "nft", status, detail);
+}
+
+/** An accept in our table cannot overrule a drop in another: say which chain is in the way. */
+async function warnOfDroppingChains(tun: string, run: RunCommand, log: Log): Promise<void> {
+  const { status, stdout } = await run(["nft", "-j", "list", "chains"]);
+  if (status !== 0) return;
+  for (const { family, table, name } of droppingForwardChains(stdout)) {
+    log.warn(
+      `Another firewall drops forwarded packets by default (${family} ${table} ${name}); if clients reach nothing: ` +
+        `nft insert rule ${family} ${table} ${name} iifname "${tun}" accept, and the same with oifname`,
+    );
+  }
+}
+
+/** Reads `nft -j list chains`: chains that hook into forwarding with policy drop. */
+export function droppingForwardChains(json: string): ForeignChain[] {
+  const { nftables = [] } = JSON.parse(json) as { nftables?: readonly { chain?: Record<string, unknown> }[] };
+  return nftables.flatMap(({ chain }) =>
+    chain !== undefined && chain["hook"] === "forward" && chain["policy"] === "drop"
+      ? [{ family: String(chain["family"]), table: String(chain["table"]), name: String(chain["name"]) }]
+      : [],
+  );
+}
+
+/** Deletes our table; it may be gone already. */
+export async function undoNat(table: string, run: RunCommand, log: Log): Promise<void> {
+  try {
+    // Adding first makes the deletion succeed either way, so that any failure is a real one.
+    const script = `table inet ${table}\ndelete table inet ${table}\n`;
+    await expectCommand(run, `Cannot remove nft table "${table}"`, ["nft", "-f", "-"], script);
+  } catch (error) {
+    log.warn(messageOf(error));
+  }
+}

@@ -1,0 +1,75 @@
+/**
+ * Who a process is, beyond its reusable number: boot, number, start time and network namespace (proc(5)).
+ *
+ * Files that outlive a crash carry this, so that a later process knows whether their writer still lives.
+ */
+
+import { readFileSync, readlinkSync } from "node:fs";
+
+/** One process of one boot of this machine. */
+export interface ProcessIdentity {
+  /** Random name of this boot; empty when the system does not say. */
+  readonly bootId: string;
+  readonly pid: number;
+  /** Start time in the system's own words, compared as text; empty when unknown. */
+  readonly startTime: string;
+}
+
+/** The identity of this process. */
+export function ownIdentity(): ProcessIdentity {
+  return { bootId: bootId(), pid: process.pid, startTime: startTimeOf(process.pid) ?? "" };
+}
+
+/** Whether the very process that `identity` names still runs; a zombie does not. */
+export function isRunning(identity: ProcessIdentity): boolean {
+  return identity.bootId === bootId() && startTimeOf(identity.pid) === identity.startTime;
+}
+
+/** The name of this boot: Linux's boot_id, macOS's boot session. */
+export function bootId(): string {
+  if (process.platform === "linux") return readText("/proc/sys/kernel/random/boot_id").trim();
+  return commandOutput(["sysctl", "-n", "kern.bootsessionuuid"]);
+}
+
+/** The inode number of this process's network namespace; empty where there are none. */
+export function networkNamespace(): string {
+  return namespaceInode("/proc/self/ns/net");
+}
+
+/**
+ * Whether this process is in another network namespace than the machine's first process. True also when the first
+ * process's is not ours to see (a container without that right): there, namespaces must still be told apart.
+ */
+export function inPrivateNetworkNamespace(): boolean {
+  return namespaceInode("/proc/1/ns/net") !== networkNamespace();
+}
+
+/** Start time of a running process, or null: no such process, or a zombie. */
+function startTimeOf(pid: number): string | null {
+  if (process.platform !== "linux") return commandOutput(["ps", "-o", "lstart=", "-p", `${pid}`]) || null;
+  const stat = readText(`/proc/${pid}/stat`);
+  // The command name, field 2, is in parentheses and may hold any character: count from the last ")".
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  const [state, startTime] = [fields[0], fields[19]];
+  return startTime === undefined || state === "Z" || state === "X" ? null : startTime;
+}
+
+function namespaceInode(path: string): string {
+  try {
+    return /\[(\d+)\]/.exec(readlinkSync(path))?.[1] ?? "";
+  } catch {
+    return ""; // no such namespaces (macOS), or not ours to see
+  }
+}
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return ""; // no such process, or no proc file system: the caller treats both as "unknown"
+  }
+}
+
+function commandOutput(cmd: string[]): string {
+  return Bun.spawnSync({ cmd, stderr: "ignore" }).stdout.toString().trim();
+}
