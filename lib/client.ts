@@ -1,0 +1,352 @@
+/**
+ * The client's control plane: opens a tunnel and keeps it open.
+ *
+ * The way to a tunnel, and again after each lost connection:
+ *
+ *   1. resolve         names of servers to addresses                            `client_dialer.ts`
+ *   2. connect         TCP, TLS 1.3                                             `client_dialer.ts`
+ *   3. authenticate    SCRAM both ways, or the resume token                     `client_login.ts`
+ *   4. configuration   session, inner addresses, MTU, routes, DNS, timers       `client_login.ts`
+ *   5. keys            AddSession and SetEpoch: the data path says hello        here
+ *   6. prepare         TUN and routes, by the caller, while 5 is under way      here
+ *   7. confirm         a record of the server was opened; then keep alive       here, `client_link.ts`
+ *
+ * Routes stay in place while it reconnects: nothing leaves in the clear that was meant for the tunnel.
+ */
+
+import { formatHostPort, type HostPort, parsePrefix } from "./address.ts";
+import { messageOf } from "./caught.ts";
+import { ClientDataPath } from "./client_data_path.ts";
+import { ClientDialer, type Dialed } from "./client_dialer.ts";
+import { ClientLink, type LinkEnd } from "./client_link.ts";
+import { goodbyeError, logIn } from "./client_login.ts";
+import {
+  type ClientOptions,
+  type ClientTimings,
+  DEFAULT_CLIENT_TIMINGS,
+  type RunningClient,
+} from "./client_options.ts";
+import type { Clock } from "./clock.ts";
+import type { SessionConfig } from "./control_message.ts";
+import type { EpochKeys } from "./data_plane_message.ts";
+import { OmailError, RefusedError, UsageError } from "./errors.ts";
+import type { ClientGrant } from "./handshake.ts";
+import type { ResumableSession } from "./handshake_client.ts";
+import { type KnownServers, knownServersInMemory } from "./known_servers.ts";
+import { HANDSHAKE_TIMEOUT_MS, MAX_EPOCH } from "./limits.ts";
+import { PasswordKeys, prepareText } from "./password.ts";
+import { Backoff } from "./reconnect.ts";
+import { Rekey } from "./rekey.ts";
+import { resolveServer } from "./resolve.ts";
+import { type ClientState, type ClientStatus, toPathStatus } from "./status.ts";
+
+export type { ClientOptions, RunningClient } from "./client_options.ts";
+
+/** What stays of a session while its connection is lost. */
+interface HeldSession {
+  readonly config: SessionConfig;
+  readonly endpoint: HostPort;
+  readonly server: HostPort;
+  /** Certificate that proved itself; the token goes to no other. */
+  readonly fingerprint: string | null;
+  readonly rekey: Rekey;
+  readonly connectedAtMs: number;
+  /** Null when the server has ended the session. */
+  token: Uint8Array<ArrayBuffer> | null;
+}
+
+/**
+ * Starts a client; it runs until {@link RunningClient.stop} or a refusal.
+ *
+ * @throws {UsageError} when the user name or a requested address cannot be used
+ */
+export function startClient(options: ClientOptions): RunningClient {
+  const client = new TunnelClient(options);
+  client.start();
+  return client;
+}
+
+class TunnelClient implements RunningClient {
+  readonly done: Promise<void>;
+  readonly #options: ClientOptions;
+  readonly #timings: ClientTimings;
+  readonly #user: string;
+  readonly #requested: readonly string[];
+  readonly #dialer: ClientDialer;
+  readonly #knownServers: KnownServers;
+  readonly #dataPath: ClientDataPath;
+  readonly #backoff = new Backoff();
+  readonly #stopping = new AbortController();
+  readonly #end = Promise.withResolvers<void>();
+  #state: ClientState = "connecting";
+  #passwordKeys: Promise<PasswordKeys> | null = null;
+  #session: HeldSession | null = null;
+  #link: ClientLink | null = null;
+  /** What `onConnected` was last called with, as text. */
+  #prepared = "";
+  #linkedMs = 0;
+
+  constructor(options: ClientOptions) {
+    const { servers, caPem = null, resolve = resolveServer } = options;
+    this.#options = options;
+    this.#timings = { ...DEFAULT_CLIENT_TIMINGS, ...options.timings };
+    this.#user = prepareText(options.user, "user name");
+    this.#requested = (options.requestedAddresses ?? []).map((text) => parsePrefix(text).address.text);
+    this.#dialer = new ClientDialer({ servers, caPem, resolve });
+    this.#knownServers = options.knownServers ?? knownServersInMemory();
+    this.#dataPath = new ClientDataPath({
+      dataPlane: options.dataPlane,
+      log: options.log,
+      offload: options.offload,
+      confirmTimeoutMs: this.#timings.confirmTimeoutMs,
+      events: {
+        onRekeyNeeded: () => this.#link?.requestRekey(),
+        onStats: () => this.#watchSilence(),
+        onFailed: (message) => this.#dataPlaneFailed(message),
+      },
+    });
+    this.done = this.#end.promise;
+    // a caller that looks at `done` late must not be ended by it
+    this.done.catch(() => undefined);
+  }
+
+  start(): void {
+    this.#run().then(this.#end.resolve, this.#end.reject);
+  }
+
+  async status(): Promise<ClientStatus> {
+    await this.#dataPath.refresh();
+    const { servers, clock } = this.#options;
+    const session = this.#session;
+    const server = session?.server ?? servers[0];
+    return {
+      state: this.#state,
+      server: server === undefined ? "" : formatHostPort(server),
+      transport: "udp",
+      addresses: session === null ? [] : addressesOf(session.config),
+      sessionId: session?.config.sessionId ?? null,
+      connectedAt: session?.connectedAtMs ?? null,
+      lastSeenAt: this.#lastSeenAt(clock),
+      ...toPathStatus(this.#dataPath.stats),
+      drops: this.#dataPath.drops,
+    };
+  }
+
+  rekey(): boolean {
+    this.#link?.requestRekey();
+    return this.#link !== null;
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    this.#link?.close("bye", "the client leaves");
+    // whatever ended the client is told by `done`
+    await this.done.catch(() => undefined);
+  }
+
+  // --- The seven steps, for ever ---
+
+  async #run(): Promise<void> {
+    const { clock, log, onDisconnected } = this.#options;
+    const { signal } = this.#stopping;
+    while (!signal.aborted) {
+      const reason = await this.#connectOnce();
+      if (signal.aborted) break;
+      if (this.#state === "connected") {
+        this.#state = "reconnecting";
+        onDisconnected();
+      }
+      const waitMs = this.#backoff.next(clock.monotonicMs(), Math.random());
+      log.warn("not connected, trying again", { reason, waitMs: Math.round(waitMs) });
+      await sleep(waitMs, signal);
+    }
+    this.#dataPath.remove();
+  }
+
+  /**
+   * One connection from beginning to end.
+   *
+   * @returns why it ended, or did not come about
+   * @throws {RefusedError | UsageError} when trying again cannot help; the error of `onConnected`
+   */
+  async #connectOnce(): Promise<string> {
+    let dialed: Dialed;
+    let grant: ClientGrant;
+    try {
+      dialed = await this.#dialer.dial(this.#stopping.signal); // steps 1 and 2
+      grant = await this.#logIn(dialed); // steps 3 and 4
+    } catch (error) {
+      if (error instanceof RefusedError || error instanceof UsageError) throw error;
+      return messageOf(error);
+    }
+    if (this.#stopping.signal.aborted) return "the client stops";
+    const session = this.#hold(dialed, grant);
+    const link = this.#openLink(dialed, session);
+    const ending = link.run();
+    try {
+      this.#session = session;
+      const { config, endpoint } = session;
+      const confirmed = this.#dataPath.install(config, endpoint, grant.keys, grant.resumed); // step 5
+      const prepared = this.#prepare(session); // step 6
+      const ready = Promise.all([prepared, confirmed]).then(() => null); // step 7
+      const ended = await Promise.race([ending, ready]);
+      // never leave it at work behind our back, and never lose its error
+      await prepared;
+      if (ended === null) this.#connected(session, grant.resumed);
+      return this.#linkEnded(ended ?? (await ending));
+    } finally {
+      this.#link = null;
+      this.#dataPath.endConfirm();
+      link.close("bye", "the client ends");
+    }
+  }
+
+  #logIn({ connection, server }: Dialed): Promise<ClientGrant> {
+    const { program, offload } = this.#options;
+    const held = this.#session;
+    const addresses = held === null ? this.#requested : addressesOf(held.config);
+    const options = {
+      user: this.#user,
+      password: () => this.#password(),
+      client: program,
+      offload,
+      wantedAddresses: addresses,
+      resume: resumable(held, connection.peerFingerprint),
+      random: (length: number) => crypto.getRandomValues(new Uint8Array(length)),
+    };
+    this.#options.log.debug("logging in", {
+      server: formatHostPort(server),
+      resume: options.resume !== null,
+    });
+    return logIn(connection, options, HANDSHAKE_TIMEOUT_MS, this.#stopping.signal);
+  }
+
+  #password(): Promise<PasswordKeys> {
+    this.#passwordKeys ??= this.#options.password().then((password) => new PasswordKeys(password));
+    return this.#passwordKeys;
+  }
+
+  #hold({ connection, server, endpoint }: Dialed, grant: ClientGrant): HeldSession {
+    const { clock } = this.#options;
+    const { config, keys, resumeToken, resumed } = grant;
+    if (!resumed) this.#rememberServer(server, connection.peerFingerprint);
+    return {
+      config,
+      endpoint,
+      server,
+      fingerprint: connection.peerFingerprint,
+      rekey: new Rekey(config.timers.rekeyAfterMs, keys.epoch, clock.monotonicMs()),
+      connectedAtMs: resumed && this.#session !== null ? this.#session.connectedAtMs : clock.wallMs(),
+      token: resumeToken,
+    };
+  }
+
+  /** The server has proved that it knows the password: a new certificate is news, not a danger. */
+  #rememberServer(server: HostPort, fingerprint: string | null): void {
+    if (fingerprint === null) return;
+    const name = formatHostPort(server);
+    const known = this.#knownServers.find(name);
+    if (known !== null && known !== fingerprint) {
+      const fields = { server: name, fingerprint };
+      this.#options.log.warn(
+        "the server has a new certificate; it proved that it knows the password",
+        fields,
+      );
+    }
+    void this.#knownServers.remember(name, fingerprint);
+  }
+
+  #openLink({ connection }: Dialed, session: HeldSession): ClientLink {
+    const { clock } = this.#options;
+    const { pingMs, pingTimeoutMs } = this.#timings;
+    const { sessionId } = session.config;
+    const onKeys = (keys: EpochKeys): void => this.#dataPath.setKeys(keys);
+    this.#link = new ClientLink({
+      connection,
+      sessionId,
+      rekey: session.rekey,
+      clock,
+      pingMs,
+      pingTimeoutMs,
+      onKeys,
+    });
+    this.#linkedMs = clock.monotonicMs();
+    return this.#link;
+  }
+
+  async #prepare({ config, endpoint }: HeldSession): Promise<void> {
+    const { timers: _timers, sessionId: _sessionId, ...seen } = config;
+    const wanted = JSON.stringify([seen, endpoint]);
+    if (wanted === this.#prepared) return;
+    await this.#options.onConnected(config, endpoint);
+    this.#prepared = wanted;
+  }
+
+  #connected(session: HeldSession, resumed: boolean): void {
+    this.#state = "connected";
+    this.#backoff.reset();
+    this.#options.log.info(resumed ? "session resumed" : "connected", {
+      server: formatHostPort(session.server),
+      endpoint: formatHostPort(session.endpoint),
+      session: session.config.sessionId,
+      addresses: session.config.addresses.join(","),
+      transport: "udp",
+    });
+  }
+
+  #linkEnded(end: LinkEnd): string {
+    if (end.kind === "lost") return end.reason;
+    // the server has forgotten the session: its token is worth nothing
+    if (this.#session !== null) this.#session.token = null;
+    const error = goodbyeError(end);
+    if (error instanceof RefusedError) throw error;
+    return error.message;
+  }
+
+  // --- What the data plane tells ---
+
+  #dataPlaneFailed(message: string): void {
+    this.#end.reject(new OmailError(message));
+    this.#stopping.abort();
+  }
+
+  /** The watch over the data path: its silence ends the connection, and the next one may find a way. */
+  #watchSilence(): void {
+    const session = this.#session;
+    if (session === null || this.#link === null) return;
+    const linkAgeMs = this.#options.clock.monotonicMs() - this.#linkedMs;
+    const silentMs = Math.min(this.#dataPath.stats?.silentMs ?? linkAgeMs, linkAgeMs);
+    if (silentMs > session.config.timers.sessionTimeoutMs)
+      this.#link.abandon("no record came from the server");
+  }
+
+  #lastSeenAt(clock: Clock): number | null {
+    const nowMs = clock.monotonicMs();
+    const silentMs = this.#dataPath.stats?.silentMs ?? Number.POSITIVE_INFINITY;
+    const seenMs = Math.max(this.#link?.heardMs ?? Number.NEGATIVE_INFINITY, nowMs - silentMs);
+    return Number.isFinite(seenMs) ? Math.round(clock.wallMs() - (nowMs - seenMs)) : null;
+  }
+}
+
+function addressesOf(config: SessionConfig): readonly string[] {
+  return config.addresses.map((text) => parsePrefix(text).address.text);
+}
+
+/** The session to come back to, if this certificate may see its token and its epochs are not used up. */
+function resumable(held: HeldSession | null, fingerprint: string | null): ResumableSession | null {
+  if (held === null || held.token === null || fingerprint === null || fingerprint !== held.fingerprint)
+    return null;
+  if (held.rekey.epoch >= MAX_EPOCH) return null;
+  return { sessionId: held.config.sessionId, token: held.token, nextEpoch: held.rekey.epoch + 1 };
+}
+
+/** Resolves after `ms`, or at once when the signal comes. */
+async function sleep(ms: number, signal: AbortSignal): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const wake = (): void => resolve();
+  const timer = setTimeout(wake, ms);
+  signal.addEventListener("abort", wake);
+  await promise;
+  clearTimeout(timer);
+  signal.removeEventListener("abort", wake);
+}

@@ -1,0 +1,63 @@
+/** Steps 3 and 4 of a client's way: proves who is who on a fresh connection and takes the configuration. */
+
+import { encodeMessage, type Goodbye, goodbyeMessage } from "./control_message.ts";
+import { OmailError, ProtocolError, RefusedError } from "./errors.ts";
+import type { ClientGrant } from "./handshake.ts";
+import { ClientHandshake, type ClientHandshakeOptions } from "./handshake_client.ts";
+import { receiveServerMessage } from "./client_link.ts";
+import type { TlsConnection } from "./tls_connection.ts";
+
+/** What {@link logIn} adds itself is left out. */
+export type LoginOptions = Omit<ClientHandshakeOptions, "exporter">;
+
+/**
+ * Runs the log-in on `connection`; after a failure the connection is closed.
+ *
+ * @param timeoutMs for all of it
+ * @param signal gives up early
+ * @throws {RefusedError} when the server refused us, or could not prove itself
+ * @throws {OmailError} when the connection broke or the protocol was broken: trying again may help
+ */
+export async function logIn(
+  connection: TlsConnection,
+  options: LoginOptions,
+  timeoutMs: number,
+  signal: AbortSignal,
+): Promise<ClientGrant> {
+  const exporter = (label: string, context: Uint8Array) => connection.exportKey(label, context);
+  const giveUp = (): void => connection.destroy();
+  const deadline = setTimeout(giveUp, timeoutMs);
+  signal.addEventListener("abort", giveUp);
+  try {
+    return await exchange(connection, new ClientHandshake({ ...options, exporter }));
+  } catch (error) {
+    if (error instanceof ProtocolError)
+      connection.close(encodeMessage(goodbyeMessage("protocol", error.message)));
+    connection.destroy();
+    throw error;
+  } finally {
+    clearTimeout(deadline);
+    signal.removeEventListener("abort", giveUp);
+  }
+}
+
+async function exchange(connection: TlsConnection, handshake: ClientHandshake): Promise<ClientGrant> {
+  connection.send(encodeMessage(await handshake.start()));
+  for (;;) {
+    const message = await receiveServerMessage(connection);
+    if (message.type === "goodbye") throw goodbyeError(message);
+    const step = await handshake.receive(message);
+    if ("established" in step) return step.established;
+    connection.send(encodeMessage(step.send));
+  }
+}
+
+/**
+ * What a server's goodbye means to a client: {@link RefusedError} when coming back cannot help, else an error after
+ * which it tries again.
+ */
+export function goodbyeError({ code, reason }: Omit<Goodbye, "type">): OmailError {
+  const isFinal = code === "refused" || code === "pool-exhausted";
+  if (isFinal) return new RefusedError(`The server refused: ${reason}`);
+  return new OmailError(`The server ended the connection (${code}): ${reason}`);
+}

@@ -1,0 +1,68 @@
+/** What a client is started with, and what its owner can do with it. */
+
+import type { HostPort } from "./address.ts";
+import type { Clock } from "./clock.ts";
+import type { SessionConfig } from "./control_message.ts";
+import type { DataPlanePort } from "./data_plane_message.ts";
+import type { KnownServers } from "./known_servers.ts";
+import { CONFIRM_TIMEOUT_MS, CONTROL_PING_MS, CONTROL_PING_TIMEOUT_MS } from "./limits.ts";
+import type { Log } from "./log.ts";
+import type { ClientStatus } from "./status.ts";
+
+export interface ClientOptions {
+  /** Servers to try, in this order. */
+  readonly servers: readonly HostPort[];
+  readonly user: string;
+  /** Asked for at most once, when the first server wants it. */
+  readonly password: () => Promise<string>;
+  /** Certificate authorities (PEM text) that the server's certificate must come from; without, SCRAM proves it. */
+  readonly caPem?: string;
+  /** Inner addresses to ask for; a prefix length is ignored. */
+  readonly requestedAddresses?: readonly string[];
+  /** Our TUN takes super-packets. */
+  readonly offload: boolean;
+  /** Name and version of this program, for the server's log. */
+  readonly program: string;
+  /** The data plane, started by the caller. */
+  readonly dataPlane: DataPlanePort;
+  readonly log: Log;
+  readonly clock: Clock;
+  /** Where certificates of servers are remembered; by default for the life of the process. */
+  readonly knownServers?: KnownServers;
+  /**
+   * Makes this machine fit the session. Called before the first use, and again when the configuration or the server's
+   * address changed. A rejection ends the client.
+   *
+   * @param serverAddress literal outer address and port of the server
+   */
+  readonly onConnected: (config: SessionConfig, serverAddress: HostPort) => Promise<void>;
+  /** The connection was lost; the client tries to come back. */
+  readonly onDisconnected: () => void;
+  readonly resolve?: (server: HostPort) => Promise<readonly HostPort[]>;
+  /** Times that tests shorten; the defaults are in `limits.ts`. */
+  readonly timings?: Partial<ClientTimings>;
+}
+
+/** In milliseconds. */
+export interface ClientTimings {
+  readonly pingMs: number;
+  readonly pingTimeoutMs: number;
+  readonly confirmTimeoutMs: number;
+}
+
+export interface RunningClient {
+  /** Resolves after {@link stop}; rejects with {@link RefusedError} or the error of `onConnected`. */
+  readonly done: Promise<void>;
+  status(): Promise<ClientStatus>;
+  /** Makes a new epoch soon. @returns false when not connected */
+  rekey(): boolean;
+  /** Leaves the server for good. */
+  stop(): Promise<void>;
+}
+
+/** What is used where a test does not say otherwise. */
+export const DEFAULT_CLIENT_TIMINGS: ClientTimings = {
+  pingMs: CONTROL_PING_MS,
+  pingTimeoutMs: CONTROL_PING_TIMEOUT_MS,
+  confirmTimeoutMs: CONFIRM_TIMEOUT_MS,
+};

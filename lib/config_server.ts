@@ -1,0 +1,246 @@
+/** Settings of the server: which keys there are, their defaults and bounds, and how they fit together. */
+
+import * as v from "valibot";
+import { type HostPort, type Prefix, makePrefix, networkOf, parseAddress, parsePrefix } from "./address.ts";
+import { resolveSettings, type ResolvedSettings, type SettingsLayer } from "./config.ts";
+import {
+  addressesField,
+  booleanField,
+  choiceField,
+  durationField,
+  field,
+  hostPortField,
+  integerField,
+  interfaceNameField,
+  mtuField,
+  networksField,
+  secretField,
+  textField,
+} from "./config_field.ts";
+import { UsageError } from "./errors.ts";
+import {
+  DEFAULT_MTU_BYTES,
+  DEFAULT_PORT,
+  KEEPALIVE_MS,
+  MIN_IPV6_MTU_BYTES,
+  REKEY_AFTER_MS,
+} from "./limits.ts";
+import type { EngineName } from "./data_plane_message.ts";
+import { LOG_LEVELS } from "./log.ts";
+import type { Secret } from "./secret.ts";
+
+/** A person or machine that may log in. */
+export interface UserCredential {
+  readonly name: string;
+  readonly password: Secret;
+}
+
+/** What a server is started with. */
+export interface ServerConfig {
+  readonly listen: HostPort;
+  readonly users: readonly UserCredential[];
+  readonly tun: string;
+  /** The server's inner IPv4 address with the prefix length of the pool. */
+  readonly address4: Prefix;
+  /** The inner IPv6 address; `random` is a unique local /64 kept in the state directory; null is none. */
+  readonly address6: Prefix | "random" | null;
+  readonly mtuBytes: number;
+  readonly nat: boolean;
+  readonly pushRoutes: readonly string[];
+  readonly pushDns: readonly string[];
+  /** Outer networks that may connect; empty means all. */
+  readonly allowFrom: readonly string[];
+  readonly maxClients: number;
+  readonly stateDir: string;
+  readonly engine: EngineName;
+  readonly rekeyAfterMs: number;
+  readonly keepaliveMs: number;
+  /** PEM files; null makes a self-signed certificate in the state directory. */
+  readonly certificateFiles: { readonly cert: string; readonly key: string } | null;
+}
+
+/** The user of a bare `--password`. */
+export const DEFAULT_USER = "default";
+export const DEFAULT_STATE_DIR = "/var/lib/omail";
+export const DEFAULT_TUN = "omail0";
+
+/** Settings that every command of both programs shares. */
+export const SHARED_ENTRIES = {
+  tun: v.optional(interfaceNameField, DEFAULT_TUN),
+  "state-dir": v.optional(textField, DEFAULT_STATE_DIR),
+  "log-level": v.optional(choiceField(LOG_LEVELS), "info"),
+  "log-format": v.optional(choiceField(["text", "json"]), "text"),
+} as const;
+
+/** Settings of running either program. */
+export const TUNNEL_ENTRIES = {
+  ...SHARED_ENTRIES,
+  password: v.optional(secretField),
+  "password-file": v.optional(textField),
+  mtu: v.optional(mtuField, "auto"),
+  engine: v.optional(choiceField(["web"]), "web"),
+  keepalive: v.optional(durationField(1_000, 25_000), `${KEEPALIVE_MS}ms`),
+} as const;
+
+/** A day: keys that live longer defeat their purpose. */
+const MAX_REKEY_MS = 24 * 3_600_000;
+
+const serverSchema = v.strictObject({
+  ...TUNNEL_ENTRIES,
+  address: v.optional(hostPortField(DEFAULT_PORT), `:${DEFAULT_PORT}`),
+  users: v.optional(v.array(v.strictObject({ name: textField, password: secretField })), []),
+  "tun-ip": v.optional(field(readTunIp), "10.8.0.1/24"),
+  "tun-netmask": v.optional(field(readNetmask)),
+  "tun-ip6": v.optional(field(readTunIp6), "auto"),
+  nat: v.optional(booleanField, false),
+  "push-route": v.optional(networksField, []),
+  "push-dns": v.optional(addressesField, []),
+  "allow-from": v.optional(networksField, []),
+  "max-clients": v.optional(integerField(1, 65_534), 1_000),
+  "rekey-after": v.optional(durationField(50, MAX_REKEY_MS), `${REKEY_AFTER_MS}ms`),
+  cert: v.optional(textField),
+  key: v.optional(textField),
+});
+
+/** Checked settings of the server by key, as {@link readServerSettings} gives them. */
+export type ServerSettings = v.InferOutput<typeof serverSchema>;
+
+/** Every key that a server's file may have; all but `users` are flags too. */
+export const SERVER_KEYS: readonly string[] = Object.keys(serverSchema.entries);
+
+/**
+ * Merges and checks layers, the first of which wins.
+ *
+ * @throws {UsageError} naming the first wrong key or value
+ */
+export function readServerSettings(layers: readonly SettingsLayer[]): ResolvedSettings<ServerSettings> {
+  return resolveSettings(serverSchema, layers);
+}
+
+/**
+ * Fits the settings together.
+ *
+ * @param password of the user `default`; null when there is none
+ * @throws {UsageError} when two settings contradict each other, or nobody could log in
+ */
+export function makeServerConfig(settings: ServerSettings, password: Secret | null): ServerConfig {
+  const mtuBytes = settings.mtu === "auto" ? DEFAULT_MTU_BYTES : settings.mtu;
+  const address6 = settings["tun-ip6"];
+  if (address6 !== null && mtuBytes < MIN_IPV6_MTU_BYTES) {
+    throw new UsageError(
+      `--mtu: Cannot use "${mtuBytes}" with IPv6: expected at least ${MIN_IPV6_MTU_BYTES}, or --tun-ip6 none`,
+    );
+  }
+  return {
+    listen: settings.address,
+    users: joinUsers(settings.users, password),
+    tun: settings.tun,
+    address4: tunAddress(settings["tun-ip"], settings["tun-netmask"]),
+    address6,
+    mtuBytes,
+    nat: settings.nat,
+    pushRoutes: settings["push-route"],
+    pushDns: settings["push-dns"],
+    allowFrom: settings["allow-from"],
+    maxClients: settings["max-clients"],
+    stateDir: settings["state-dir"],
+    engine: settings.engine,
+    rekeyAfterMs: settings["rekey-after"],
+    keepaliveMs: settings.keepalive,
+    certificateFiles: certificateFiles(settings.cert, settings.key),
+  };
+}
+
+function joinUsers(listed: readonly UserCredential[], password: Secret | null): readonly UserCredential[] {
+  const users = password === null ? listed : [{ name: DEFAULT_USER, password }, ...listed];
+  const seen = new Set<string>();
+  for (const { name } of users) {
+    if (seen.has(name))
+      throw new UsageError(`Cannot have the user "${name}" twice: expected one password for each`);
+    seen.add(name);
+  }
+  if (users.length === 0) {
+    throw new UsageError(
+      "Cannot start without a password: give OMAIL_PASSWORD, --password-file FILE, or [[users]] in the file of --config",
+    );
+  }
+  return users;
+}
+
+function certificateFiles(
+  cert: string | undefined,
+  key: string | undefined,
+): ServerConfig["certificateFiles"] {
+  if (cert === undefined && key === undefined) return null;
+  if (cert !== undefined && key !== undefined) return { cert, key };
+  const [given, missing] = cert === undefined ? ["--key", "--cert"] : ["--cert", "--key"];
+  throw new UsageError(`Cannot use ${given} alone: expected ${missing} with it`);
+}
+
+/** `10.8.0.1/24`, or the original's bare `10.0.0.1` that takes its length from the netmask. */
+interface TunIp {
+  readonly prefix: Prefix;
+  readonly bare: boolean;
+}
+
+function readTunIp(value: unknown): TunIp {
+  const text = String(value);
+  const prefix = parsePrefix(text);
+  if (prefix.address.family !== 4) {
+    throw new UsageError(
+      `Cannot use "${text}": expected an IPv4 address, for example 10.8.0.1/24; IPv6 goes to --tun-ip6`,
+    );
+  }
+  return { prefix, bare: !text.includes("/") };
+}
+
+function readTunIp6(value: unknown): Prefix | "random" | null {
+  const text = String(value);
+  if (text === "none") return null;
+  if (text === "auto") return "random";
+  const prefix = parsePrefix(text);
+  if (prefix.address.family !== 6) {
+    throw new UsageError(`Cannot use "${text}": expected an IPv6 address such as fd00:8::1/64, auto or none`);
+  }
+  return checkHostAddress(prefix, "");
+}
+
+/** Prefix length of a netmask such as `255.255.255.0`. */
+function readNetmask(value: unknown): number {
+  const text = String(value);
+  const address = parseAddress(text);
+  const bits = Array.from(address.bytes, (byte) => byte.toString(2).padStart(8, "0")).join("");
+  if (address.family !== 4 || !/^1+0*$/.test(bits)) {
+    throw new UsageError(`Cannot use "${text}" as netmask: expected one such as 255.255.255.0`);
+  }
+  return bits.lastIndexOf("1") + 1;
+}
+
+/** The original's default netmask, for an address without a length. */
+const DEFAULT_PREFIX_LENGTH = 24;
+
+function tunAddress(ip: TunIp, netmaskLength: number | undefined): Prefix {
+  if (!ip.bare && netmaskLength !== undefined && netmaskLength !== ip.prefix.length) {
+    throw new UsageError(
+      `Cannot use --tun-netmask with "${ip.prefix.text}": its length says something else, expected one of the two`,
+    );
+  }
+  const length = ip.bare ? (netmaskLength ?? DEFAULT_PREFIX_LENGTH) : ip.prefix.length;
+  return checkHostAddress(makePrefix(ip.prefix.address, length), "--tun-ip: ");
+}
+
+/** Refuses a network's own address and prefixes without room for one client. `place` goes in front of the message. */
+function checkHostAddress(prefix: Prefix, place: string): Prefix {
+  const most = prefix.address.family === 4 ? 30 : 126;
+  if (prefix.length > most) {
+    throw new UsageError(
+      `${place}Cannot use "${prefix.text}": no room for clients, expected a length of at most ${most}`,
+    );
+  }
+  if (networkOf(prefix).address.text === prefix.address.text) {
+    throw new UsageError(
+      `${place}Cannot use "${prefix.text}": it is the network's own address, expected one inside it`,
+    );
+  }
+  return prefix;
+}

@@ -1,0 +1,145 @@
+/**
+ * The client's side of the log-in described in `handshake.ts`.
+ *
+ * Messages in, messages out: it owns no connection. Random bytes and the TLS exporter are handed in.
+ */
+
+import type { ClientMessage, Hello, ServerMessage, Welcome } from "./control_message.ts";
+import { CONTROL_VERSION } from "./control_message.ts";
+import { ProtocolError } from "./errors.ts";
+import type { ClientGrant, KeyExporter, RandomBytes } from "./handshake.ts";
+import {
+  type ClientExchange,
+  DATA_KEYS_EXPORTER_LABEL,
+  deriveEpochKeys,
+  exporterContext,
+  finishExchange,
+  startExchange,
+} from "./key_schedule.ts";
+import type { PasswordKeys } from "./password.ts";
+import {
+  NONCE_RANDOM_BYTES,
+  nonceText,
+  ScramClient,
+  TLS_EXPORTER_LABEL,
+  tlsExporterBinding,
+} from "./scram.ts";
+
+/** What a client brings to a log-in. */
+export interface ClientHandshakeOptions {
+  /** As `prepareText` returned it. */
+  readonly user: string;
+  /** Asked for only when a password is needed. */
+  readonly password: () => Promise<PasswordKeys>;
+  /** Name and version of this program. */
+  readonly client: string;
+  readonly offload: boolean;
+  /** Inner addresses to ask for, without prefix length. */
+  readonly wantedAddresses: readonly string[];
+  /** A session to come back to; only for a server whose certificate is the one that proved itself before. */
+  readonly resume: ResumableSession | null;
+  readonly exporter: KeyExporter;
+  readonly random: RandomBytes;
+}
+
+/** What a client keeps of a session whose connection was lost. */
+export interface ResumableSession {
+  readonly sessionId: number;
+  readonly token: Uint8Array<ArrayBuffer>;
+  /** Higher than any epoch proposed before. */
+  readonly nextEpoch: number;
+}
+
+/** What to do after a message: send one, or go on with the session. */
+export type ClientStep = { readonly send: ClientMessage } | { readonly established: ClientGrant };
+
+/** One log-in. Call {@link start} once, then {@link receive} for each message until it is established. */
+export class ClientHandshake {
+  readonly #options: ClientHandshakeOptions;
+  #exchange: ClientExchange | null = null;
+  #scram: ScramClient | null = null;
+  #resume: ResumableSession | null;
+  #awaited: "challenge" | "welcome" = "challenge";
+
+  constructor(options: ClientHandshakeOptions) {
+    this.#options = options;
+    this.#resume = options.resume;
+  }
+
+  /** The first message. */
+  async start(): Promise<ClientMessage> {
+    const resume = this.#resume;
+    if (resume === null) return await this.#startScram();
+    this.#awaited = "welcome";
+    return await this.#hello({ resume: resume.token }, resume.nextEpoch);
+  }
+
+  /**
+   * Takes the server's answer.
+   *
+   * @throws {RefusedError} when the server could not prove that it knows the password
+   * @throws {ProtocolError} when the message is not the one awaited, or is wrong in itself
+   */
+  async receive(message: ServerMessage): Promise<ClientStep> {
+    if (message.type === "resume-failed" && this.#resume !== null) {
+      this.#resume = null;
+      return { send: await this.#startScram() };
+    }
+    if (message.type !== this.#awaited) {
+      throw new ProtocolError(`Cannot use message "${message.type}" now: expected ${this.#awaited}`);
+    }
+    return message.type === "challenge" ? await this.#prove(message.scram) : await this.#finish(message);
+  }
+
+  async #startScram(): Promise<Hello> {
+    const { user, random, exporter } = this.#options;
+    const binding = tlsExporterBinding(exporter(TLS_EXPORTER_LABEL, new Uint8Array(0)));
+    this.#scram = new ScramClient(user, nonceText(random(NONCE_RANDOM_BYTES)), binding);
+    this.#awaited = "challenge";
+    return await this.#hello({ scram: this.#scram.first() }, 0);
+  }
+
+  async #hello(auth: Hello["auth"], epoch: number): Promise<Hello> {
+    this.#exchange = await startExchange(epoch);
+    return {
+      type: "hello",
+      version: CONTROL_VERSION,
+      client: this.#options.client,
+      features: { offload: this.#options.offload },
+      addresses: [...this.#options.wantedAddresses],
+      auth,
+      keyShare: this.#exchange.share,
+    };
+  }
+
+  async #prove(serverFirst: string): Promise<ClientStep> {
+    const scram = this.#scram;
+    if (scram === null) throw new ProtocolError(`Cannot use message "challenge" now: expected welcome`);
+    const keys = await this.#options.password();
+    const scramFinal = await scram.final(serverFirst, (salt, iterations) => keys.keysFor(salt, iterations));
+    this.#awaited = "welcome";
+    return { send: { type: "proof", scram: scramFinal } };
+  }
+
+  /** First the proof of who the server is; nothing of the message counts before. */
+  async #finish(welcome: Extract<ServerMessage, { type: "welcome" }>): Promise<ClientStep> {
+    const resume = this.#resume;
+    if (resume === null) this.#scram?.verify(welcome.scram ?? "");
+    else checkResumed(welcome, resume);
+    const exchange = this.#exchange;
+    if (exchange === null) throw new ProtocolError(`Cannot use message "welcome" now: expected challenge`);
+    const { config, resumeToken } = welcome;
+    const finished = await finishExchange(exchange, welcome.keyShare);
+    const context = exporterContext(config.sessionId, exchange.share.epoch);
+    const salt = this.#options.exporter(DATA_KEYS_EXPORTER_LABEL, context);
+    const keys = await deriveEpochKeys("client", finished, salt);
+    return { established: { config, resumeToken, keys, resumed: resume !== null } };
+  }
+}
+
+function checkResumed(welcome: Welcome, resume: ResumableSession): void {
+  if (welcome.config.sessionId === resume.sessionId) return;
+  throw new ProtocolError(
+    `Cannot resume as session "${welcome.config.sessionId}": expected the session ${resume.sessionId}`,
+  );
+}

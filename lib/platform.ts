@@ -1,0 +1,116 @@
+/**
+ * The machine side of either program: its files, its TUN device, its host settings, its data plane and its end.
+ *
+ * Together with `platform_server.ts` and `platform_client.ts` the one place that knows both the state machines and the
+ * machine. What is opened is closed in reverse order, whatever happens in between.
+ */
+
+import type { ClientConfig } from "./config_client.ts";
+import type { ServerConfig } from "./config_server.ts";
+import { type AdminHandlers, type ControlSocket, listenControlSocket } from "./control_socket.ts";
+import type { StartData } from "./data_plane_message.ts";
+import { type WorkerDataPlane, startWorkerDataPlane } from "./data_plane_worker.ts";
+import { PrivilegeError } from "./errors.ts";
+import { type HostSetup, openHostSetup } from "./host_setup.ts";
+import { type Instance, openInstance } from "./instance.ts";
+import { gsoMaxBytesFor, RECORD_OVERHEAD_BYTES } from "./limits.ts";
+import type { Log } from "./log.ts";
+import { handleSignals } from "./signals.ts";
+import type { TunDevice } from "./tun.ts";
+
+/** What either program has opened on this machine. */
+export interface Machine {
+  readonly instance: Instance;
+  readonly tun: TunDevice;
+  readonly setup: HostSetup;
+  /** Largest super-packet for a host plan; null where the device has no offload. */
+  readonly gsoMaxBytes: number | null;
+  /** Starts the data plane; it is stopped with the rest. */
+  startDataPlane(options: Pick<StartData, "bind">): WorkerDataPlane;
+  /** Opens the control socket; it is the last thing to close. */
+  listen(handlers: Omit<AdminHandlers, "stop">): Promise<void>;
+  /** Has `close` called in its turn, before all that was opened earlier. */
+  defer(close: () => Promise<void> | void): void;
+  /** Resolves to the reason when a signal or a command asks for the end. */
+  readonly ending: Promise<string>;
+}
+
+/** Opens the machine, runs `use` with it, and puts everything back. */
+export async function withMachine(
+  role: Instance["role"],
+  config: ServerConfig | ClientConfig,
+  log: Log,
+  onHangup: (() => void) | undefined,
+  use: (machine: Machine) => Promise<void>,
+): Promise<void> {
+  const instance = openInstance(role, config.tun, config.stateDir);
+  await using stack = new AsyncDisposableStack();
+  const ending = Promise.withResolvers<string>();
+  const restored = Promise.withResolvers<void>();
+  let socket: ControlSocket | null = null;
+  // Closed last, so that `down` hears from it when all is put back.
+  stack.defer(() => socket?.close());
+  stack.defer(() => restored.resolve());
+  const signals = handleSignals(ending.resolve, onHangup);
+  stack.defer(() => signals.close());
+  const setup = await openHostSetup(instance, log);
+  stack.defer(() => setup.restore());
+  const tun = await openTun(config.tun);
+  stack.defer(() => tun.close());
+  const stop = async (): Promise<string> => {
+    ending.resolve("stopped by command");
+    await restored.promise;
+    return `Stopped, and put back what "${instance.tun}" had changed`;
+  };
+  await use({
+    instance,
+    tun,
+    setup,
+    gsoMaxBytes: tun.offload ? gsoMaxBytesFor(config.mtuBytes + RECORD_OVERHEAD_BYTES) : null,
+    startDataPlane: ({ bind }) => {
+      const plane = startWorkerDataPlane(startMessage(role, config, tun, bind));
+      stack.defer(() => plane.stop());
+      return plane;
+    },
+    listen: async (handlers) => {
+      socket = await listenControlSocket(instance, { ...handlers, stop }, log);
+    },
+    defer: (close) => stack.defer(close),
+    ending: ending.promise,
+  });
+}
+
+function startMessage(
+  role: Instance["role"],
+  config: ServerConfig | ClientConfig,
+  tun: TunDevice,
+  bind: StartData["bind"],
+): StartData {
+  return {
+    kind: "start",
+    role,
+    tunFd: tun.fd,
+    tunOffload: tun.offload,
+    bind,
+    // One full inner packet is exactly one datagram.
+    maxDatagramBytes: config.mtuBytes + RECORD_OVERHEAD_BYTES,
+    engine: config.engine,
+    keepaliveMs: config.keepaliveMs,
+  };
+}
+
+/** Opens the TUN device of this system. */
+async function openTun(name: string): Promise<TunDevice> {
+  switch (process.platform) {
+    case "linux": {
+      const { openTunLinux } = await import("./tun_linux.ts");
+      return openTunLinux(name);
+    }
+    case "darwin": {
+      const { openTunMacos } = await import("./tun_macos.ts");
+      return openTunMacos(name);
+    }
+    default:
+      throw new PrivilegeError(`Cannot open a TUN device on "${process.platform}": expected Linux or macOS`);
+  }
+}

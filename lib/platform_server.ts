@@ -1,0 +1,140 @@
+/** Puts a server together with this machine: TUN, host settings, data plane, control plane, control socket. */
+
+import { formatHostPort } from "./address.ts";
+import type { KickRequest } from "./admin_message.ts";
+import { messageOf } from "./caught.ts";
+import { systemClock } from "./clock.ts";
+import type { ServerConfig } from "./config_server.ts";
+import { NotRunningError } from "./errors.ts";
+import type { ServerPlan } from "./host_plan.ts";
+import type { Log } from "./log.ts";
+import { type Machine, withMachine } from "./platform.ts";
+import { type ReloadableOptions, type RunningServer, startServer } from "./server.ts";
+import { loadAddresses, loadCertificate, loadServerSecret } from "./server_identity.ts";
+import { VERSION_TEXT } from "./version.ts";
+
+/** What the command line hands in besides the configuration. */
+export interface ServerSurroundings {
+  readonly log: Log;
+  /** Reads the configuration again, for SIGHUP and `reload`. */
+  readonly readConfig: () => Promise<ServerConfig>;
+}
+
+/**
+ * Runs a server until a signal or a command ends it, and puts back what it changed on this machine.
+ *
+ * @throws {OmailError} when it cannot start, or its data plane dies
+ */
+export async function runServer(
+  config: ServerConfig,
+  { log, readConfig }: ServerSurroundings,
+): Promise<void> {
+  let running: RunningServer | null = null;
+  const reload = async (): Promise<string> => {
+    if (running === null) throw new NotRunningError("Cannot reload: the server is still starting");
+    const changed = await readConfig();
+    await running.reload(await reloadableOptions(changed));
+    const text = reloadText(config, changed);
+    log.info(text);
+    return text;
+  };
+  const onHangup = (): void => {
+    reload().catch((error: unknown) => log.error(`Cannot reload, going on as before: ${messageOf(error)}`));
+  };
+  await withMachine("server", config, log, onHangup, async (machine) => {
+    const addresses = await loadAddresses(config);
+    await machine.setup.apply(serverPlan(config, addresses, machine));
+    const dataPlane = machine.startDataPlane({ bind: config.listen });
+    await dataPlane.ready;
+    const server = await startServer({
+      ...(await reloadableOptions(config)),
+      listen: config.listen,
+      tun: machine.tun.name,
+      addresses,
+      mtuBytes: config.mtuBytes,
+      keepaliveMs: config.keepaliveMs,
+      offload: machine.tun.offload,
+      serverSecret: await loadServerSecret(config.stateDir),
+      dataPlane,
+      log,
+      clock: systemClock,
+    });
+    running = server;
+    machine.defer(() => server.stop("the server is stopping"));
+    await machine.listen({
+      status: () => server.status(),
+      kick: (request) => kick(server, request),
+      reload,
+      rekey: async () => `Asked ${server.rekeyAll()} clients for new keys`,
+    });
+    const address = formatHostPort(config.listen);
+    log.info("listening", {
+      address,
+      tun: machine.tun.name,
+      addresses: addresses.join(","),
+      version: VERSION_TEXT,
+    });
+    const reason = await Promise.race([machine.ending, dataPlane.failure, server.done]);
+    log.info("stopping", { reason: reason ?? "the control plane ended" });
+  });
+}
+
+function serverPlan(
+  config: ServerConfig,
+  addresses: readonly string[],
+  { tun, gsoMaxBytes }: Machine,
+): ServerPlan {
+  return {
+    role: "server",
+    tun: tun.name,
+    mtuBytes: config.mtuBytes,
+    addresses,
+    gsoMaxBytes,
+    nat: config.nat,
+  };
+}
+
+async function reloadableOptions(config: ServerConfig): Promise<ReloadableOptions> {
+  return {
+    pushRoutes: config.pushRoutes,
+    pushDns: config.pushDns,
+    allowFrom: config.allowFrom,
+    maxClients: config.maxClients,
+    rekeyAfterMs: config.rekeyAfterMs,
+    users: config.users.map(({ name, password }) => ({ name, password: password.reveal() })),
+    certificate: await loadCertificate(config, systemClock.wallMs()),
+  };
+}
+
+/** Settings that a reload takes over. */
+const RELOADABLE: ReadonlySet<keyof ServerConfig> = new Set([
+  "users",
+  "pushRoutes",
+  "pushDns",
+  "allowFrom",
+  "maxClients",
+  "rekeyAfterMs",
+  "certificateFiles",
+]);
+
+/** Says what a reload did, and which changes wait for a restart. */
+function reloadText(before: ServerConfig, after: ServerConfig): string {
+  const waiting = (Object.keys(after) as (keyof ServerConfig)[]).filter(
+    (key) => !RELOADABLE.has(key) && JSON.stringify(before[key]) !== JSON.stringify(after[key]),
+  );
+  if (waiting.length === 0) return "configuration reloaded";
+  return `configuration reloaded, except what needs a restart: ${waiting.join(", ")}`;
+}
+
+async function kick(server: RunningServer, request: KickRequest): Promise<string> {
+  const { sessions } = await server.status();
+  const chosen = sessions.filter(({ id, user }) =>
+    "session" in request ? id === request.session : user === request.user,
+  );
+  const ended = chosen.filter(({ id }) => server.kick(id, "ended by the operator"));
+  if (ended.length === 0) {
+    const what = "session" in request ? `session ${request.session}` : `session of user "${request.user}"`;
+    throw new NotRunningError(`No ${what} is open`);
+  }
+  return `Ended ${ended.map(({ id, user }) => `session ${id} of "${user}"`).join(", ")}`;
+}

@@ -1,0 +1,302 @@
+/**
+ * The server's control plane: accepts log-ins, opens sessions, and tells the data plane about them.
+ *
+ * A client's way in: TLS (`tls_control.ts`) -> log-in (`server_connection.ts`, `handshake_server.ts`) -> session with
+ * leased addresses (`server_sessions.ts`) -> AddSession and SetEpoch to the data plane -> `welcome`. A session ends by
+ * the client's goodbye, by silence of both channels, by an operator's kick, or with the server.
+ */
+
+import { isIP } from "node:net";
+import { formatHostPort, parseAddress, parseNetwork, parsePrefix, prefixContains } from "./address.ts";
+import { AddressPool } from "./address_pool.ts";
+import type { GoodbyeCode, SessionConfig } from "./control_message.ts";
+import type { EpochKeys, FromDataPlane, StatsReport } from "./data_plane_message.ts";
+import { OmailError } from "./errors.ts";
+import { ResumeTokens } from "./resume_tokens.ts";
+import { type ConnectedSession, type ConnectionEvents, ServerConnection } from "./server_connection.ts";
+import {
+  checkReloadable,
+  DEFAULT_SERVER_TIMINGS,
+  type ReloadableOptions,
+  type RunningServer,
+  type ServerOptions,
+  type ServerTimings,
+} from "./server_options.ts";
+import { type PolicyContext, ServerPolicy } from "./server_policy.ts";
+import { ServerSessions, toSessionStatus } from "./server_sessions.ts";
+import { ServerUsers } from "./server_users.ts";
+import { StatsRequests } from "./stats_requests.ts";
+import type { ServerStatus } from "./status.ts";
+import { type ControlListener, listenControl, type PendingConnection } from "./tls_control.ts";
+
+export type { ReloadableOptions, RunningServer, ServerOptions } from "./server_options.ts";
+
+/**
+ * Starts to listen for clients.
+ *
+ * @throws {UsageError} when an option is wrong
+ * @throws {SystemError} when the address is in use or cannot be listened on
+ */
+export async function startServer(options: ServerOptions): Promise<RunningServer> {
+  const server = new ControlServer(options);
+  await server.start();
+  return server;
+}
+
+class ControlServer implements RunningServer, ConnectionEvents {
+  readonly done: Promise<void>;
+  readonly #options: ServerOptions;
+  readonly #timings: ServerTimings;
+  readonly #startedMs: number;
+  readonly #users: ServerUsers;
+  readonly #sessions: ServerSessions<ServerConnection>;
+  readonly #tokens: ResumeTokens;
+  readonly #policyContext: PolicyContext;
+  readonly #stats: StatsRequests;
+  readonly #connections = new Set<ServerConnection>();
+  readonly #end = Promise.withResolvers<void>();
+  #current: ReloadableOptions;
+  #drops: StatsReport["drops"] = {};
+  #listener: ControlListener | null = null;
+  #sweeper: ReturnType<typeof setInterval> | null = null;
+
+  constructor(options: ServerOptions) {
+    this.#options = options;
+    this.#current = options;
+    this.#timings = { ...DEFAULT_SERVER_TIMINGS, ...options.timings };
+    this.#startedMs = options.clock.monotonicMs();
+    this.#users = new ServerUsers(options.serverSecret);
+    this.#sessions = new ServerSessions(new AddressPool(options.addresses.map(parsePrefix)), randomBytes);
+    this.#tokens = new ResumeTokens(this.#timings.resumeTokenTtlMs);
+    this.#stats = new StatsRequests(options.dataPlane);
+    this.#policyContext = {
+      users: this.#users,
+      sessions: this.#sessions,
+      tokens: this.#tokens,
+      clock: options.clock,
+      random: randomBytes,
+      maxClients: () => this.#current.maxClients,
+      configNow: () => this.#configNow(),
+      takeOver: (session) => this.#endSession(session, "replaced", "A new log-in took the session's place"),
+    };
+    this.done = this.#end.promise;
+    // a caller that never looks at `done` must not be ended by it
+    this.done.catch(() => undefined);
+  }
+
+  get port(): number {
+    return this.#listener?.port ?? 0;
+  }
+
+  async start(): Promise<void> {
+    const { listen, certificate, log, dataPlane } = this.#options;
+    checkReloadable(this.#current);
+    dataPlane.onMessage((message) => this.#fromDataPlane(message));
+    await this.#users.replace(this.#current.users);
+    this.#listener = await listenControl({
+      listen,
+      identity: certificate,
+      maxPending: this.#timings.maxPending,
+      handshakeTimeoutMs: this.#timings.handshakeTimeoutMs,
+      mayConnect: (address) => this.#mayConnect(address),
+      onConnection: (pending) => this.#accept(pending),
+      log,
+    });
+    this.#sweeper = setInterval(() => this.#sweep(), this.#timings.sweepMs);
+  }
+
+  async status(): Promise<ServerStatus> {
+    const { clock, tun, listen } = this.#options;
+    await this.#stats.refresh();
+    const nowMs = clock.monotonicMs();
+    return {
+      tun,
+      address: formatHostPort({ host: listen.host, port: this.port }),
+      uptimeSeconds: Math.floor((nowMs - this.#startedMs) / 1000),
+      sessions: this.#sessions.all().map((session) => toSessionStatus(session, nowMs, clock.wallMs())),
+      totals: { ...this.#sessions.totals(), drops: this.#drops },
+    };
+  }
+
+  rekeyAll(): number {
+    const connected = this.#sessions.all().filter((session) => session.connection !== null);
+    for (const session of connected) session.connection?.send({ type: "rekey-request" });
+    return connected.length;
+  }
+
+  kick(id: number, reason: string): boolean {
+    const session = this.#sessions.find(id);
+    if (session === undefined) return false;
+    this.#endSession(session, "refused", reason);
+    return true;
+  }
+
+  async reload(changed: Partial<ReloadableOptions>): Promise<void> {
+    const next = { ...this.#current, ...changed };
+    checkReloadable(next);
+    if (changed.users !== undefined) await this.#users.replace(changed.users);
+    if (changed.certificate !== undefined) this.#listener?.setIdentity(changed.certificate);
+    this.#current = next;
+    for (const session of this.#sessions.all()) {
+      if (!this.#users.has(session.user)) this.#endSession(session, "refused", "The user was removed");
+    }
+  }
+
+  async stop(reason: string): Promise<void> {
+    if (this.#sweeper !== null) clearInterval(this.#sweeper);
+    this.#listener?.close();
+    for (const session of this.#sessions.all()) this.#endSession(session, "shutdown", reason);
+    for (const connection of this.#connections) connection.close("shutdown", reason);
+    await Promise.all([...this.#connections].map((connection) => connection.closed));
+    this.#end.resolve();
+  }
+
+  // --- A connection comes ---
+
+  #mayConnect(address: string): boolean {
+    const { allowFrom } = this.#current;
+    if (allowFrom.length === 0) return true;
+    // a connection that is gone already has no address
+    if (isIP(address) === 0) return false;
+    return allowFrom.some((network) => prefixContains(parseNetwork(network), parseAddress(address)));
+  }
+
+  #accept(pending: PendingConnection): void {
+    const { clock, log } = this.#options;
+    const policy = new ServerPolicy(this.#policyContext, pending.connection.remote);
+    const connection = new ServerConnection({
+      pending,
+      policy,
+      events: this,
+      random: randomBytes,
+      clock,
+      log,
+    });
+    this.#connections.add(connection);
+    void connection.run().finally(() => this.#connections.delete(connection));
+  }
+
+  #configNow(): Omit<SessionConfig, "sessionId" | "addresses"> {
+    const { mtuBytes, keepaliveMs, offload } = this.#options;
+    const { pushRoutes, pushDns, rekeyAfterMs } = this.#current;
+    const { sessionTimeoutMs } = this.#timings;
+    return {
+      mtu: mtuBytes,
+      routes: [...pushRoutes],
+      dns: [...pushDns],
+      timers: { keepaliveMs, sessionTimeoutMs, rekeyAfterMs },
+      features: { offload },
+    };
+  }
+
+  // --- What connections tell (ConnectionEvents) ---
+
+  established(
+    connection: ServerConnection,
+    sessionId: number,
+    keys: EpochKeys,
+    offload: boolean,
+  ): ConnectedSession | null {
+    const { clock, dataPlane, log } = this.#options;
+    const session = this.#sessions.find(sessionId);
+    if (session === undefined) return null;
+    const isNew = session.epoch < 0;
+    const replaced = session.connection;
+    session.connection = connection;
+    session.controlEndpoint = connection.remote;
+    session.controlSeenMs = clock.monotonicMs();
+    replaced?.close("replaced", "The session was resumed on another connection");
+    if (isNew) {
+      const allowedIps = session.lease.map(
+        (prefix) => `${prefix.address.text}/${prefix.address.bytes.length * 8}`,
+      );
+      dataPlane.post({ kind: "add-session", id: session.id, allowedIps, peerOffload: offload });
+    }
+    this.rekeyed(session, keys);
+    log.info(isNew ? "client connected" : "client resumed its session", fieldsOf(session));
+    return session;
+  }
+
+  rekeyed(session: ConnectedSession, keys: EpochKeys): void {
+    session.epoch = keys.epoch;
+    this.#options.dataPlane.post({ kind: "set-epoch", id: session.id, keys, sendNow: false });
+  }
+
+  left(session: ConnectedSession, reason: string): void {
+    if (!this.#forget(session)) return;
+    this.#options.log.info("client left", { ...fieldsOf(session), reason });
+  }
+
+  lost(session: ConnectedSession, connection: ServerConnection): void {
+    if (session.connection !== connection) return;
+    const nowMs = this.#options.clock.monotonicMs();
+    session.connection = null;
+    session.controlSeenMs = nowMs;
+    this.#tokens.startExpiry(session.id, nowMs);
+    if (this.#sessions.find(session.id) === session)
+      this.#options.log.info("control connection lost", fieldsOf(session));
+  }
+
+  // --- Sessions end ---
+
+  #sweep(): void {
+    const { clock, log } = this.#options;
+    for (const session of this.#sessions.silent(clock.monotonicMs(), this.#timings.sessionTimeoutMs)) {
+      log.info("session timed out", fieldsOf(session));
+      this.#endSession(session, "timeout", "Nothing was heard of the client");
+    }
+  }
+
+  #endSession(session: ConnectedSession, code: GoodbyeCode, reason: string): void {
+    const { connection } = session;
+    if (!this.#forget(session)) return;
+    connection?.close(code, reason);
+    if (code !== "timeout") this.#options.log.info("session ended", { ...fieldsOf(session), code, reason });
+  }
+
+  #forget(session: ConnectedSession): boolean {
+    if (!this.#sessions.remove(session)) return false;
+    this.#tokens.forget(session.id);
+    session.connection = null;
+    if (session.epoch >= 0) this.#options.dataPlane.post({ kind: "remove-session", id: session.id });
+    return true;
+  }
+
+  // --- What the data plane tells ---
+
+  #fromDataPlane(message: FromDataPlane): void {
+    const { log, clock } = this.#options;
+    switch (message.kind) {
+      case "stats":
+        this.#sessions.applyStats(message.sessions, clock.monotonicMs());
+        this.#drops = message.drops;
+        return this.#stats.arrived(message.requestId);
+      case "rekey-needed":
+        return this.#sessions.find(message.id)?.connection?.send({ type: "rekey-request" });
+      case "epoch-confirmed":
+        return log.debug("epoch confirmed", { session: message.id, epoch: message.epoch });
+      case "endpoint-moved":
+        return log.debug("client moved", { session: message.id, endpoint: formatHostPort(message.endpoint) });
+      case "notice":
+        return log[message.level](message.message);
+      case "failed":
+        return this.#end.reject(new OmailError(message.message));
+      case "ready":
+      case "stopped":
+        return;
+    }
+  }
+}
+
+function fieldsOf(session: ConnectedSession) {
+  return {
+    session: session.id,
+    user: session.user,
+    endpoint: formatHostPort(session.controlEndpoint),
+    addresses: session.lease.map((prefix) => prefix.address.text).join(","),
+  };
+}
+
+function randomBytes(length: number): Uint8Array<ArrayBuffer> {
+  return crypto.getRandomValues(new Uint8Array(length));
+}

@@ -1,0 +1,111 @@
+/** What a server is started with, what may change while it runs, and what its owner can do with it. */
+
+import { type HostPort, parseAddress, parseNetwork } from "./address.ts";
+import type { CertificatePair } from "./certificate.ts";
+import type { Clock } from "./clock.ts";
+import type { DataPlanePort } from "./data_plane_message.ts";
+import { UsageError } from "./errors.ts";
+import {
+  HANDSHAKE_TIMEOUT_MS,
+  MAX_PENDING_CONNECTIONS,
+  MAX_PUSHED_DNS,
+  MAX_PUSHED_ROUTES,
+  RESUME_TOKEN_TTL_MS,
+  SESSION_TIMEOUT_MS,
+} from "./limits.ts";
+import type { Log } from "./log.ts";
+import type { UserPassword } from "./server_users.ts";
+import type { ServerStatus } from "./status.ts";
+
+/** What may change while a server runs; sessions keep what they were told at their log-in. */
+export interface ReloadableOptions {
+  /** Networks that clients route into the tunnel (CIDR). */
+  readonly pushRoutes: readonly string[];
+  /** DNS servers for clients. */
+  readonly pushDns: readonly string[];
+  /** Outer networks that may connect (CIDR); empty means all. */
+  readonly allowFrom: readonly string[];
+  readonly maxClients: number;
+  readonly rekeyAfterMs: number;
+  readonly users: readonly UserPassword[];
+  readonly certificate: CertificatePair;
+}
+
+export interface ServerOptions extends ReloadableOptions {
+  /** An empty host means every address; port 0 lets the kernel choose. */
+  readonly listen: HostPort;
+  readonly tun: string;
+  /** The server's inner addresses with prefix length, for example `10.8.0.1/24`, `fd00::1/64`. */
+  readonly addresses: readonly string[];
+  readonly mtuBytes: number;
+  readonly keepaliveMs: number;
+  /** Our TUN takes super-packets. */
+  readonly offload: boolean;
+  /** At least 32 random bytes that the server keeps for good; see `password.ts`. */
+  readonly serverSecret: Uint8Array;
+  /** The data plane, started by the caller. */
+  readonly dataPlane: DataPlanePort;
+  readonly log: Log;
+  readonly clock: Clock;
+  /** Bounds that tests narrow; the defaults are in `limits.ts`. */
+  readonly timings?: Partial<ServerTimings>;
+}
+
+/** Bounds of a server's behaviour. */
+export interface ServerTimings {
+  /** Connections that have not logged in. */
+  readonly maxPending: number;
+  readonly handshakeTimeoutMs: number;
+  readonly sessionTimeoutMs: number;
+  readonly resumeTokenTtlMs: number;
+  /** How often silent sessions are looked for. */
+  readonly sweepMs: number;
+}
+
+export interface RunningServer {
+  /** TCP port of the control channel. */
+  readonly port: number;
+  /** Resolves after {@link stop}; rejects when the data plane failed. */
+  readonly done: Promise<void>;
+  status(): Promise<ServerStatus>;
+  /** Asks every connected client for a new epoch. @returns how many were asked */
+  rekeyAll(): number;
+  /** Ends a session; its client does not come back by itself. @returns false when there is no such session */
+  kick(id: number, reason: string): boolean;
+  /**
+   * Takes over changed options. Sessions of users who are gone end, all others go on.
+   *
+   * @throws {UsageError} when a value is wrong; nothing has changed then
+   */
+  reload(changed: Partial<ReloadableOptions>): Promise<void>;
+  /** Says goodbye to everybody and closes; the data plane goes on until its owner stops it. */
+  stop(reason: string): Promise<void>;
+}
+
+/** What is used where a test does not say otherwise. */
+export const DEFAULT_SERVER_TIMINGS: ServerTimings = {
+  maxPending: MAX_PENDING_CONNECTIONS,
+  handshakeTimeoutMs: HANDSHAKE_TIMEOUT_MS,
+  sessionTimeoutMs: SESSION_TIMEOUT_MS,
+  resumeTokenTtlMs: RESUME_TOKEN_TTL_MS,
+  sweepMs: 1_000,
+};
+
+/**
+ * Reads what is used later, so that a wrong value is found at the start.
+ *
+ * @throws {UsageError} naming the first wrong value
+ */
+export function checkReloadable(options: ReloadableOptions): void {
+  options.pushRoutes.forEach(parseNetwork);
+  options.allowFrom.forEach(parseNetwork);
+  options.pushDns.forEach(parseAddress);
+  if (options.users.length === 0)
+    throw new UsageError("Cannot run without users: expected a password or [[users]]");
+  checkCount("DNS servers", options.pushDns.length, MAX_PUSHED_DNS);
+  checkCount("routes", options.pushRoutes.length, MAX_PUSHED_ROUTES);
+}
+
+function checkCount(what: string, count: number, most: number): void {
+  if (count > most) throw new UsageError(`Cannot push "${count}" ${what}: expected at most ${most}`);
+}

@@ -1,0 +1,98 @@
+/** Who gets a session on a server, and which: the answers to `handshake_server.ts`. */
+
+import { type HostPort, parseAddress } from "./address.ts";
+import type { Clock } from "./clock.ts";
+import { type Hello, RESUME_TOKEN_BYTES, type SessionConfig } from "./control_message.ts";
+import type { RandomBytes, Refusal } from "./handshake.ts";
+import type { HandshakePolicy, SessionGrant } from "./handshake_server.ts";
+import type { Verifier } from "./password.ts";
+import type { ResumeTokens } from "./resume_tokens.ts";
+import type { ConnectedSession, ServerConnection } from "./server_connection.ts";
+import type { OpenRequest, ServerSessions } from "./server_sessions.ts";
+import type { ServerUsers } from "./server_users.ts";
+
+/** What the policy decides on. */
+export interface PolicyContext {
+  readonly users: ServerUsers;
+  readonly sessions: ServerSessions<ServerConnection>;
+  readonly tokens: ResumeTokens;
+  readonly clock: Clock;
+  readonly random: RandomBytes;
+  readonly maxClients: () => number;
+  /** What a session is told, but for its ID and addresses. */
+  readonly configNow: () => Omit<SessionConfig, "sessionId" | "addresses">;
+  /** Ends a session whose place a new log-in takes. */
+  readonly takeOver: (session: ConnectedSession) => void;
+}
+
+/** The policy for one connection, which comes from `endpoint`. */
+export class ServerPolicy implements HandshakePolicy {
+  readonly #context: PolicyContext;
+  readonly #endpoint: HostPort;
+
+  constructor(context: PolicyContext, endpoint: HostPort) {
+    this.#context = context;
+    this.#endpoint = endpoint;
+  }
+
+  verifierOf(user: string): Promise<Verifier> {
+    return this.#context.users.verifierOf(user);
+  }
+
+  /**
+   * A user who comes back without a token (a new process, a used token) may take over a session that it left without
+   * connection: always when it wants its addresses back, else only when there is no other place.
+   */
+  async openSession(user: string, hello: Hello): Promise<SessionGrant | Refusal> {
+    const { sessions, clock, maxClients } = this.#context;
+    const wanted = hello.addresses.map(parseAddress);
+    const request = {
+      user,
+      wanted,
+      endpoint: this.#endpoint,
+      nowMs: clock.monotonicMs(),
+      wallMs: clock.wallMs(),
+    };
+    this.#takeOverAbandoned(request, true);
+    if (sessions.size >= maxClients()) this.#takeOverAbandoned(request, false);
+    if (sessions.size >= maxClients()) {
+      return {
+        code: "pool-exhausted",
+        reason: `The server is full: it has ${sessions.size} of ${maxClients()} clients`,
+      };
+    }
+    let session = sessions.open(request);
+    if (session === null) {
+      this.#takeOverAbandoned(request, false);
+      session = sessions.open(request);
+    }
+    if (session === null) return { code: "pool-exhausted", reason: "The server has no free inner address" };
+    return await this.#grant(session);
+  }
+
+  async resumeSession(token: Uint8Array<ArrayBuffer>): Promise<SessionGrant | null> {
+    const { tokens, sessions, clock, users } = this.#context;
+    const id = await tokens.redeem(token, clock.monotonicMs());
+    const session = id === null ? undefined : sessions.find(id);
+    if (session === undefined || !users.has(session.user)) return null;
+    return await this.#grant(session);
+  }
+
+  #takeOverAbandoned(request: OpenRequest, onlyWanted: boolean): void {
+    const { sessions, takeOver } = this.#context;
+    const abandoned = sessions.findAbandoned(request.user, request.wanted, onlyWanted);
+    if (abandoned !== null) takeOver(abandoned);
+  }
+
+  async #grant(session: ConnectedSession): Promise<SessionGrant> {
+    const { tokens, random, configNow } = this.#context;
+    const resumeToken = random(RESUME_TOKEN_BYTES);
+    await tokens.issue(session.id, resumeToken);
+    const addresses = session.lease.map((prefix) => prefix.text);
+    return {
+      config: { sessionId: session.id, addresses, ...configNow() },
+      resumeToken,
+      lastEpoch: session.epoch,
+    };
+  }
+}

@@ -1,0 +1,86 @@
+/**
+ * What `status --json` prints, for both programs. Times are milliseconds since the Unix epoch.
+ *
+ * A stable interface for scripts: fields are added, never renamed.
+ */
+
+import type { SessionStats } from "./data_plane_message.ts";
+import type { DropReason } from "./errors.ts";
+import { MAX_PLAINTEXT_BYTES } from "./limits.ts";
+
+/** Counters as seen from the program that prints them: `rx` came out of the tunnel's outer side. */
+export interface TrafficStatus {
+  readonly rxBytes: number;
+  readonly txBytes: number;
+  readonly rxPackets: number;
+  readonly txPackets: number;
+}
+
+/** State of the data path of one session. */
+export interface PathStatus extends TrafficStatus {
+  /** Epoch of the sending key; null before the first. */
+  readonly epoch: number | null;
+  /** Round trip in milliseconds, from keep-alive records; null before the first answer. */
+  readonly rttMs: number | null;
+  /** Records lost over the last keep-alive interval, in percent. */
+  readonly lossPercent: number;
+  /** Largest plaintext put into one record, in bytes. */
+  readonly recordLimit: number;
+}
+
+/** One client, as the server sees it. */
+export interface SessionStatus extends PathStatus {
+  readonly id: number;
+  readonly user: string;
+  /** Outer address of the client's records; of its control connection before the first record. */
+  readonly endpoint: string;
+  /** Inner addresses without prefix length. */
+  readonly addresses: readonly string[];
+  readonly connectedAt: number;
+  readonly lastSeenAt: number;
+  readonly transport: "udp";
+}
+
+/** `omail-server status --json`. */
+export interface ServerStatus {
+  readonly tun: string;
+  /** Where the server listens, `HOST:PORT`. */
+  readonly address: string;
+  readonly uptimeSeconds: number;
+  readonly sessions: readonly SessionStatus[];
+  /** Traffic of all sessions since the start, ended ones included; dropped packets by reason. */
+  readonly totals: TrafficStatus & { readonly drops: Readonly<Partial<Record<DropReason, number>>> };
+}
+
+/** What a client is doing. */
+export type ClientState = "connecting" | "connected" | "reconnecting";
+
+/** `omail-client status --json`. */
+export interface ClientStatus extends PathStatus {
+  readonly state: ClientState;
+  /** The server as it was named, `HOST:PORT`. */
+  readonly server: string;
+  readonly transport: "udp";
+  /** Inner addresses without prefix length; empty before the first connection. */
+  readonly addresses: readonly string[];
+  /** When this session was opened; null before the first connection. */
+  readonly connectedAt: number | null;
+  /** When the server was last heard of; null before the first connection. */
+  readonly lastSeenAt: number | null;
+  readonly sessionId: number | null;
+  readonly drops: Readonly<Partial<Record<DropReason, number>>>;
+}
+
+/** The data plane's counters of one session as `status` prints them; null where there are none yet. */
+export function toPathStatus(stats: SessionStats | null): PathStatus {
+  return {
+    epoch: stats?.epoch ?? null,
+    rxBytes: stats?.rxBytes ?? 0,
+    txBytes: stats?.txBytes ?? 0,
+    rxPackets: stats?.rxPackets ?? 0,
+    txPackets: stats?.txPackets ?? 0,
+    rttMs: stats?.rttMs ?? null,
+    lossPercent: stats?.lossPercent ?? 0,
+    recordLimit: stats?.recordLimit ?? MAX_PLAINTEXT_BYTES,
+  };
+}

@@ -1,0 +1,146 @@
+/**
+ * One control connection: whole messages over an established TLS socket, bounded in both directions.
+ *
+ * Received messages are pulled one at a time; when nobody pulls, the socket is paused and TCP holds the sender back.
+ */
+
+import type { TLSSocket } from "node:tls";
+import { type HostPort, unmapAddress } from "./address.ts";
+import { encodeFrame, FrameDecoder } from "./control_frame.ts";
+import { ProtocolError } from "./errors.ts";
+import { CONTROL_CLOSE_MS, MAX_CONTROL_OUTPUT_BYTES } from "./limits.ts";
+
+/** Messages kept for a receiver that is busy, before the socket is paused. */
+const MAX_QUEUED_MESSAGES = 16;
+/** TCP keep-alive: finds a peer that vanished while nothing is sent. */
+const TCP_KEEPALIVE_MS = 15_000;
+/** Bytes of an exporter value. */
+const EXPORT_BYTES = 32;
+
+/** Message bodies over TLS 1.3. Made by `tls_control.ts` when the TLS handshake is done. */
+export class TlsConnection {
+  /** The peer's TCP address. */
+  readonly remote: HostPort;
+  /** SHA-256 of the peer's certificate, upper-case hexadecimal with colons; null when it showed none. */
+  readonly peerFingerprint: string | null;
+  /** Resolves when the TCP connection is gone. */
+  readonly closed: Promise<void>;
+  readonly #socket: TLSSocket;
+  readonly #decoder = new FrameDecoder();
+  readonly #queue: Uint8Array[] = [];
+  #waiting: ((body: Uint8Array | null) => void) | null = null;
+  #failWaiting: ((error: unknown) => void) | null = null;
+  #failure: Error | null = null;
+  #ended = false;
+  #closing = false;
+
+  constructor(socket: TLSSocket) {
+    this.#socket = socket;
+    this.remote = { host: unmapAddress(socket.remoteAddress ?? ""), port: socket.remotePort ?? 0 };
+    const certificate = socket.getPeerCertificate();
+    this.peerFingerprint = certificate?.fingerprint256 ?? null;
+    socket.setNoDelay(true);
+    socket.setKeepAlive(true, TCP_KEEPALIVE_MS);
+    socket.on("data", (chunk: Uint8Array) => this.#received(chunk));
+    socket.on("error", (error: Error) => this.#end(error));
+    socket.on("end", () => this.#end(null));
+    socket.on("close", () => this.#end(null));
+    this.closed = new Promise((resolve) => socket.once("close", () => resolve()));
+  }
+
+  /** Whether no message can be sent any more. */
+  get isClosed(): boolean {
+    return this.#ended;
+  }
+
+  /** The TLS exporter (RFC 8446, section 7.5). @returns 32 bytes */
+  exportKey(label: string, context: Uint8Array): Uint8Array<ArrayBuffer> {
+    return new Uint8Array(this.#socket.exportKeyingMaterial(EXPORT_BYTES, label, Buffer.from(context)));
+  }
+
+  /**
+   * Waits for the next message. Only one call at a time.
+   *
+   * @returns null when the peer has closed the connection, or we have
+   * @throws {ProtocolError} when the peer sent a wrong length
+   * @throws {Error} when the connection broke; system errors have a `code`
+   */
+  receive(): Promise<Uint8Array | null> {
+    const queued = this.#queue.shift();
+    if (queued !== undefined) {
+      if (this.#queue.length === 0 && !this.#ended) this.#socket.resume();
+      return Promise.resolve(queued);
+    }
+    if (this.#failure !== null) return Promise.reject(this.#failure);
+    if (this.#ended) return Promise.resolve(null);
+    return new Promise((resolve, reject) => {
+      this.#waiting = resolve;
+      this.#failWaiting = reject;
+    });
+  }
+
+  /** Sends one message. A peer that does not read is cut off at {@link MAX_CONTROL_OUTPUT_BYTES}. */
+  send(body: Uint8Array): void {
+    if (this.#ended || this.#socket.destroyed) return;
+    this.#socket.write(encodeFrame(body));
+    if (this.#socket.writableLength <= MAX_CONTROL_OUTPUT_BYTES) return;
+    this.#end(
+      new ProtocolError(`The peer does not read: "${this.#socket.writableLength}" bytes are waiting`),
+    );
+    this.#socket.destroy();
+  }
+
+  /**
+   * Sends a last message, then closes; a peer that does not close its side within a second is cut off. Later calls of
+   * this and of {@link destroy} change nothing.
+   */
+  close(lastBody: Uint8Array): void {
+    if (this.#closing || this.#socket.destroyed) return;
+    this.#closing = true;
+    this.#socket.end(encodeFrame(lastBody));
+    this.#end(null);
+    const timer = setTimeout(() => this.#socket.destroy(), CONTROL_CLOSE_MS);
+    this.#socket.once("close", () => clearTimeout(timer));
+    // nothing more is read, but the end of the stream must be noticed
+    this.#socket.resume();
+  }
+
+  /** Cuts the connection off, unless it closes by itself after {@link close}. */
+  destroy(): void {
+    this.#end(null);
+    if (!this.#closing) this.#socket.destroy();
+  }
+
+  #received(chunk: Uint8Array): void {
+    if (this.#ended) return;
+    try {
+      for (const body of this.#decoder.push(chunk)) this.#deliver(body);
+    } catch (error) {
+      this.#end(error instanceof Error ? error : new Error(String(error)));
+      return;
+    }
+    if (this.#queue.length >= MAX_QUEUED_MESSAGES) this.#socket.pause();
+  }
+
+  #deliver(body: Uint8Array): void {
+    const waiting = this.#waiting;
+    if (waiting === null) {
+      this.#queue.push(body);
+      return;
+    }
+    this.#waiting = null;
+    this.#failWaiting = null;
+    waiting(body);
+  }
+
+  #end(error: Error | null): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#failure = error;
+    const [resolve, reject] = [this.#waiting, this.#failWaiting];
+    this.#waiting = null;
+    this.#failWaiting = null;
+    if (error === null) resolve?.(null);
+    else reject?.(error);
+  }
+}
