@@ -1,0 +1,24 @@
+#!/usr/bin/env bun
+/** The program `omail-client`. */
+
+import type { CommandDef } from "citty";
+import { UP_FLAGS, upCommand } from "./client_up.ts";
+import { completeCommand } from "./complete.ts";
+import { downCommand } from "./down.ts";
+import { runProgram } from "./run.ts";
+import { statusCommand } from "./status.ts";
+
+const client: CommandDef = {
+  meta: { name: "omail-client", description: "OMail VPN client" },
+  // Those of the default command: its values must not be taken for the name of a command.
+  args: UP_FLAGS,
+  default: "up",
+  subCommands: {
+    up: upCommand,
+    down: downCommand("client"),
+    status: statusCommand("client"),
+    complete: completeCommand(() => client),
+  },
+};
+
+await runProgram(client);
