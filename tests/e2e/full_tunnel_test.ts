@@ -1,0 +1,111 @@
+/** With a full tunnel everything leaves by the server, except the tunnel itself. */
+
+import { expect } from "bun:test";
+import { join } from "node:path";
+import { networkTest } from "./harness.ts";
+import { command } from "./harness/command.ts";
+import { machineState } from "./harness/machine_state.ts";
+import {
+  clientAddress,
+  clientAddress6,
+  type Machine,
+  type Network,
+  SERVER_ADDRESS,
+  SERVER_ADDRESS6,
+  WEB_ADDRESS,
+  WEB_ADDRESS6,
+} from "./harness/network.ts";
+import { startClient, startServer } from "./harness/omail.ts";
+import { timeoutSeconds, until } from "./harness/timing.ts";
+import { curl, sha256OfFile } from "./harness/traffic.ts";
+
+const FILE_MEGABYTES = 100;
+
+/** Starts the web server in the internet with a file of random bytes and returns the file's path. */
+async function startWebServer(network: Network, megabytes: number): Promise<string> {
+  const path = join(network.directory, "file");
+  await command(["dd", "if=/dev/urandom", `of=${path}`, "bs=1M", `count=${megabytes}`]);
+  const web = network.internet.startHelper("web_server", path);
+  await until("the web server", timeoutSeconds(5), async () =>
+    web.output.includes("listening") ? true : undefined,
+  );
+  return path;
+}
+
+/** The addresses that the web server sees when `machine` asks, by IPv4 and by IPv6. */
+async function seenAs(machine: Machine): Promise<string[]> {
+  const limitMs = timeoutSeconds(10);
+  return [
+    await curl(machine, `http://${WEB_ADDRESS}/whoami`, limitMs),
+    await curl(machine, `http://[${WEB_ADDRESS6}]/whoami`, limitMs),
+  ];
+}
+
+networkTest(
+  "full tunnel: 100 MB by curl through NAT, checksum equal",
+  { limitSeconds: 60 },
+  async (network) => {
+    const original = await startWebServer(network, FILE_MEGABYTES);
+    await startServer(network, { args: ["--nat"] });
+    await startClient(network, 0, { fullTunnel: true });
+    const copy = join(network.directory, "copy");
+    await curl(network.client(0), `http://${WEB_ADDRESS}/file`, timeoutSeconds(40), copy);
+    expect(await sha256OfFile(copy)).toBe(await sha256OfFile(original));
+  },
+);
+
+networkTest(
+  "full tunnel: the web server sees the server's address, and the client's again afterwards",
+  {},
+  async (network) => {
+    const client = network.client(0);
+    await startWebServer(network, 1);
+    const own = [clientAddress(0), clientAddress6(0)];
+    const before = await machineState(client);
+    expect(await seenAs(client)).toEqual(own);
+
+    await startServer(network, { args: ["--nat"] });
+    const tunnel = await startClient(network, 0, { fullTunnel: true });
+    expect(await seenAs(client)).toEqual([SERVER_ADDRESS, SERVER_ADDRESS6]);
+
+    await tunnel.stop();
+    expect(await seenAs(client)).toEqual(own);
+    expect(await machineState(client)).toBe(before);
+  },
+);
+
+networkTest(
+  "full tunnel: it does not swallow its own packets, with strict reverse path filtering",
+  {},
+  async (network) => {
+    const client = network.client(0);
+    await client.run(["sh", "-c", "for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 1 >$f; done"]);
+    await startWebServer(network, 1);
+    await startServer(network, { args: ["--nat"] });
+    await startClient(network, 0, { fullTunnel: true });
+    for (const protocol of ["udp", "tcp"]) {
+      const { stdout } = await client.run([
+        "ip",
+        "route",
+        "get",
+        SERVER_ADDRESS,
+        "ipproto",
+        protocol,
+        "dport",
+        "51820",
+      ]);
+      expect(stdout).toContain("dev wan");
+    }
+    const { stdout } = await client.run(["ip", "route", "get", WEB_ADDRESS]);
+    expect(stdout).toContain("dev omail0");
+    expect(await seenAs(client)).toEqual([SERVER_ADDRESS, SERVER_ADDRESS6]);
+  },
+);
+
+networkTest("full tunnel: --exclude stays outside", {}, async (network) => {
+  const client = network.client(0);
+  await startWebServer(network, 1);
+  await startServer(network, { args: ["--nat"] });
+  await startClient(network, 0, { fullTunnel: true, args: ["--exclude", `${WEB_ADDRESS}/32`] });
+  expect(await seenAs(client)).toEqual([clientAddress(0), SERVER_ADDRESS6]);
+});

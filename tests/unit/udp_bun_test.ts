@@ -1,0 +1,132 @@
+/** Real UDP on loopback: segments leave and arrive whole, whatever the kernel joins on the way. */
+
+import { afterEach, describe, expect, test } from "bun:test";
+import { SystemError } from "../../lib/errors.ts";
+import type { DatagramSocket } from "../../lib/udp.ts";
+import { openUdp } from "../../lib/udp_bun.ts";
+
+const opened: DatagramSocket[] = [];
+
+async function open(host: string): Promise<DatagramSocket> {
+  const socket = await openUdp({ host, port: 0 });
+  opened.push(socket);
+  return socket;
+}
+
+afterEach(() => {
+  for (const socket of opened.splice(0)) socket.close();
+});
+
+/** Everything that `socket` receives, as one byte string per sender, and a wait until `length` bytes are here. */
+function collect(socket: DatagramSocket) {
+  const chunks: Uint8Array[] = [];
+  const senders = new Set<string>();
+  socket.onReceive((bytes, host, port) => {
+    chunks.push(bytes.slice());
+    senders.add(`${host} ${port}`);
+  });
+  const bytes = async (length: number): Promise<Uint8Array> => {
+    for (let i = 0; i < 200; i++) {
+      const joined = Buffer.concat(chunks);
+      if (joined.length >= length) return joined;
+      await Bun.sleep(5);
+    }
+    throw new Error(`expected ${length} bytes, got ${Buffer.concat(chunks).length}`);
+  };
+  return { bytes, senders };
+}
+
+/** Bytes that differ at every place. */
+const pattern = (length: number, first = 0) => new Uint8Array(length).map((_, i) => first + i * 7 + (i >> 8));
+
+describe("openUdp", () => {
+  test("one large send leaves as many datagrams and arrives in order", async () => {
+    const [a, b] = [await open("127.0.0.1"), await open("127.0.0.1")];
+    const { bytes, senders } = collect(b);
+    const sent = pattern(44 * 1452 - 500);
+    expect(a.send(sent, 1452, "127.0.0.1", b.port)).toBe("sent");
+    expect(Buffer.compare(await bytes(sent.length), sent)).toBe(0);
+    expect([...senders]).toEqual([`127.0.0.1 ${a.port}`]);
+  });
+
+  test("sizes may change from send to send: nothing is cut where it should not be", async () => {
+    const [a, b] = [await open("127.0.0.1"), await open("127.0.0.1")];
+    const { bytes } = collect(b);
+    const sends: [number, number][] = [
+      [100, 100],
+      [3000, 1000],
+      [900, 1400],
+      [1400, 1400],
+      [2999, 1000],
+      [1001, 1001],
+      [5000, 700],
+      [40, 40],
+    ];
+    let all = new Uint8Array(0);
+    for (const [length, segment] of sends) {
+      const sent = pattern(length, segment);
+      expect(a.send(sent, segment, "127.0.0.1", b.port)).toBe("sent");
+      all = Uint8Array.of(...all, ...sent);
+      // in between, or the kernel may join datagrams of different sends
+      expect((await bytes(all.length)).length).toBe(all.length);
+    }
+    expect(Buffer.compare(await bytes(all.length), all)).toBe(0);
+  });
+
+  test("the sent buffer may be used again at once", async () => {
+    const [a, b] = [await open("127.0.0.1"), await open("127.0.0.1")];
+    const { bytes } = collect(b);
+    const sent = pattern(3000);
+    a.send(sent, 1000, "127.0.0.1", b.port);
+    sent.fill(0);
+    expect(Buffer.compare(await bytes(3000), pattern(3000))).toBe(0);
+  });
+
+  test("an empty host hears both families, and names an IPv4 sender as IPv4", async () => {
+    const [a, b] = [await open("127.0.0.1"), await open("")];
+    const { bytes, senders } = collect(b);
+    a.send(pattern(10), 10, "127.0.0.1", b.port);
+    await bytes(10);
+    expect([...senders]).toEqual([`127.0.0.1 ${a.port}`]);
+  });
+
+  test("an empty host can answer an IPv4 peer under the address that it saw", async () => {
+    const [a, b] = [await open("127.0.0.1"), await open("")];
+    const { bytes } = collect(a);
+    expect(b.send(pattern(3000), 1000, "127.0.0.1", a.port)).toBe("sent");
+    expect((await bytes(3000)).length).toBe(3000);
+  });
+
+  test("a datagram to a closed port is lost, and the socket lives on", async () => {
+    const [a, b, gone] = [await open("127.0.0.1"), await open("127.0.0.1"), await open("127.0.0.1")];
+    const { port } = gone;
+    gone.close();
+    opened.splice(opened.indexOf(gone), 1);
+    const { bytes } = collect(b);
+    for (let i = 0; i < 3; i++) a.send(pattern(10), 10, "127.0.0.1", port);
+    await Bun.sleep(20);
+    let result = a.send(pattern(10), 10, "127.0.0.1", b.port);
+    // the kernel may report the former loss on this send instead
+    if (result === "failed") result = a.send(pattern(10), 10, "127.0.0.1", b.port);
+    expect(result).toBe("sent");
+    expect((await bytes(10)).length).toBe(10);
+  });
+
+  test("send: an address that cannot be reached is a failure with a reason, not an exception", async () => {
+    const a = await open("127.0.0.1");
+    expect(a.send(pattern(10), 10, "192.0.2.1", 9)).not.toBe("full");
+    expect(a.send(new Uint8Array(65_600), 65_600, "127.0.0.1", a.port)).toBe("failed");
+    expect(a.lastError).not.toBeNull();
+  });
+
+  test("a port in use is an error that says so", async () => {
+    const a = await open("127.0.0.1");
+    const second = openUdp({ host: "127.0.0.1", port: a.port });
+    expect(second).rejects.toBeInstanceOf(SystemError);
+    expect(second).rejects.toThrow(`Cannot listen on UDP port ${a.port} of "127.0.0.1": the port is in use`);
+  });
+
+  test("an address that is not ours is an error that names it", () => {
+    expect(openUdp({ host: "192.0.2.77", port: 0 })).rejects.toThrow('"192.0.2.77"');
+  });
+});
