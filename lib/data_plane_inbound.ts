@@ -30,11 +30,12 @@ import {
   readType,
   RecordType,
 } from "./protocol.ts";
-import { segmentCount } from "./segment.ts";
+import { segmentCount, segmentedBytes, writeSegments } from "./segment.ts";
 import type { ReceivingEpoch, Session } from "./session.ts";
 import type { SessionTable } from "./session_table.ts";
 import type { PacketDevice } from "./tun.ts";
-import { admitOffload } from "./vnet_header.ts";
+import { UdpRun } from "./udp_run.ts";
+import { admitOffload, GSO_UDP_L4, vnetGsoType } from "./vnet_header.ts";
 
 /** One record on its way from the socket to the TUN. */
 interface OpenJob {
@@ -66,6 +67,7 @@ export class Inbound {
   readonly #clock: Clock;
   readonly #events: InboundEvents;
   readonly #jobs: OpenJob[] = [];
+  readonly #run = new UdpRun();
   #inFlightBytes = 0;
   /** A packet without virtio header is copied behind an empty one for a TUN that wants it. */
   readonly #packetBuffer = new Uint8Array(VNET_HEADER_BYTES + 65_536);
@@ -202,18 +204,33 @@ export class Inbound {
   }
 
   #writeOffloadPackets(session: Session, plaintext: Uint8Array): void {
-    for (let offset = 0; offset < plaintext.length;) {
+    const end = plaintext.length;
+    for (let offset = 0; offset < end;) {
       const packet = offset + VNET_HEADER_BYTES;
-      const length = packetLength(plaintext, packet, plaintext.length);
+      const length = packetLength(plaintext, packet, end);
       if (length === 0) return this.#drops.add("packet-malformed");
+      const next = packet + length;
       if (!this.#sessions.sourceAllowed(session, plaintext, packet)) this.#drops.add("source-not-allowed");
       else if (!admitOffload(plaintext, offset, length)) this.#drops.add("offload-malformed");
-      else {
-        const packets = segmentCount(plaintext, offset, length);
-        this.#write(session, plaintext, offset, VNET_HEADER_BYTES + length, length, packets);
-      }
-      offset = packet + length;
+      else if (this.#tun.udpOffload && this.#run.join(plaintext, offset, length, end)) {
+        const { consumed, size, packets } = this.#run;
+        this.#write(session, plaintext, offset, size, consumed - packets * VNET_HEADER_BYTES, packets);
+        offset += consumed;
+        continue;
+      } else this.#writeOffloadPacket(session, plaintext, offset, length);
+      offset = next;
     }
+  }
+
+  /** Writes one admitted packet; UDP super-packets are cut up for a kernel that does not know them. */
+  #writeOffloadPacket(session: Session, plaintext: Uint8Array, offset: number, length: number): void {
+    if (vnetGsoType(plaintext, offset) === GSO_UDP_L4 && !this.#tun.udpOffload) {
+      const segments = new Uint8Array(segmentedBytes(plaintext, offset, length));
+      writeSegments(plaintext, offset, length, segments, 0);
+      return this.#writePackets(session, segments);
+    }
+    const packets = segmentCount(plaintext, offset, length);
+    this.#write(session, plaintext, offset, VNET_HEADER_BYTES + length, length, packets);
   }
 
   #write(

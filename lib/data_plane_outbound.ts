@@ -25,7 +25,7 @@ import {
   TAG_BYTES,
   VNET_HEADER_BYTES,
 } from "./limits.ts";
-import { packetLength } from "./packet.ts";
+import { ipHeaderBytes, packetLength } from "./packet.ts";
 import { piecesFor, pieceSize, RecordType, writeHeader, writePiece } from "./protocol.ts";
 import { segmentCount, segmentedBytes, writeSegments } from "./segment.ts";
 import type { Session } from "./session.ts";
@@ -158,7 +158,7 @@ export class Outbound {
 
   /** Puts the packet `bytes[start..end)`, virtio header included, into the open record. */
   #gather(session: Session, bytes: Uint8Array<ArrayBuffer>, start: number, end: number): void {
-    if (this.#tun.offload && (!session.peerOffload || end - start > session.recordLimit)) {
+    if (this.#tun.offload && !this.#travelsWhole(session, bytes, start, end)) {
       this.#flush();
       this.#sendSegmented(session, bytes, start, end);
       return;
@@ -179,6 +179,14 @@ export class Outbound {
     this.#recordPackets += this.#tun.offload
       ? segmentCount(bytes, start, end - start - VNET_HEADER_BYTES)
       : 1;
+  }
+
+  /** Whether a packet with its virtio header fits a record, and the peer will take the two. */
+  #travelsWhole(session: Session, bytes: Uint8Array, start: number, end: number): boolean {
+    if (!session.peerOffload || end - start > session.recordLimit) return false;
+    // behind an IPv6 extension header; the peer admits only what it can check (`admitOffload`)
+    const open = (vnetFlags(bytes, start) & VNET_NEEDS_CSUM) !== 0;
+    return !open || vnetCsumStart(bytes, start) === ipHeaderBytes(bytes, start + VNET_HEADER_BYTES);
   }
 
   /** Closes the open record and hands it to the sealer. */
@@ -220,7 +228,7 @@ export class Outbound {
     let from = 0;
     let packets = 0;
     for (let at = 0; at < written;) {
-      const next = at + packetLength(out, at, written);
+      const next = at + Math.max(1, packetLength(out, at, written));
       if (next - from > session.recordLimit) {
         this.#seal(session, RecordType.data, out.subarray(from, at), packets);
         from = at;

@@ -13,6 +13,8 @@ export interface TunDevice {
 /** The packet path's view of an open TUN device, in the thread that moves packets. */
 export interface PacketDevice {
   readonly offload: boolean;
+  /** Super-packets of UDP (USO) may be written; TCP's may whenever {@link offload}. */
+  readonly udpOffload: boolean;
   /**
    * Waits for packets.
    *

@@ -63,7 +63,6 @@ export function openTunLinux(name: string, offload = true): TunDevice {
     libc.close(fd);
     throw attachError(name, failure);
   }
-  if (withOffload) enableOffloads(fd);
   return { fd, name, offload: withOffload, close: () => void libc.close(fd) };
 }
 
@@ -73,12 +72,16 @@ function attach(fd: number, name: string, flags: number): number {
   return ioctl(fd, TUNSETIFF, ptr(request)) === 0 ? 0 : errno();
 }
 
-/** Asks for the best set of offloads that this kernel knows; plain checksums are enough to go on. */
-function enableOffloads(fd: number): void {
-  const tso = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6;
-  for (const wanted of [tso | TUN_F_USO4 | TUN_F_USO6, tso, TUN_F_CSUM]) {
-    if (ioctlNumber(fd, TUNSETOFFLOAD, wanted) === 0) return;
-  }
+/**
+ * Asks for the best set of offloads that this kernel knows; without any it completes checksums itself.
+ *
+ * @returns whether UDP super-packets are among them (Linux 6.2)
+ */
+function enableOffloads(fd: number): boolean {
+  const tcp = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6;
+  const udp = TUN_F_USO4 | TUN_F_USO6;
+  const granted = [tcp | udp, tcp, TUN_F_CSUM].find((wanted) => ioctlNumber(fd, TUNSETOFFLOAD, wanted) === 0);
+  return granted !== undefined && (granted & udp) !== 0;
 }
 
 function openError(code: number): Error {
@@ -126,6 +129,7 @@ interface ChunkReader {
  */
 export class LinuxPacketDevice implements PacketDevice {
   readonly offload: boolean;
+  readonly udpOffload: boolean;
   readonly #fd: number;
   readonly #reader: ChunkReader;
   #readBuffer: Uint8Array | null = null;
@@ -136,6 +140,7 @@ export class LinuxPacketDevice implements PacketDevice {
   constructor(fd: number, offload: boolean) {
     this.#fd = fd;
     this.offload = offload;
+    this.udpOffload = offload && enableOffloads(fd);
     this.#reader = Bun.file(fd).stream().getReader();
   }
 

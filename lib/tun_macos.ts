@@ -135,6 +135,7 @@ interface ChunkReader {
  */
 export class MacosPacketDevice implements PacketDevice {
   readonly offload = false;
+  readonly udpOffload = false;
   readonly #fd: number;
   readonly #calls: UtunCalls;
   readonly #reader: ChunkReader;

@@ -5,14 +5,16 @@ import type { PacketDevice } from "./tun.ts";
 /** Packets go in by {@link inject} and come out of {@link written}. */
 export class MemoryPacketDevice implements PacketDevice {
   readonly offload: boolean;
+  readonly udpOffload: boolean;
   /** Every packet written, oldest first. */
   readonly written: Uint8Array[] = [];
   readonly #waiting: Uint8Array[] = [];
   #wake: ((chunk: Uint8Array | null) => void) | null = null;
   #stopped = false;
 
-  constructor(offload: boolean) {
+  constructor(offload: boolean, udpOffload = offload) {
     this.offload = offload;
+    this.udpOffload = udpOffload;
   }
 
   /** Makes a packet (behind its virtio header if {@link offload}) readable. */

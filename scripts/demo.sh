@@ -5,7 +5,7 @@
 #   100.64.1.2      ---veth---   router                 ---veth---  203.0.113.2
 #   2001:db8:1::2                198.51.100.80 (web)                2001:db8:203::2
 #
-# Use: bash scripts/demo.sh [--no-setup]     --no-setup: everything is installed and built already
+# Use: bash scripts/demo.sh [--no-build]     --no-build: with the executables that are there
 # Needs root and /dev/net/tun. On a fresh Debian or Ubuntu it installs what it uses (scripts/setup.sh). All traffic
 # stays inside the namespaces that it makes; they are removed in the end, also after a failure.
 set -euo pipefail
@@ -30,14 +30,14 @@ fail() {
 # --- Set-up and removal -----------------------------------------------------------------------------------------
 
 prepare() {
+  [[ $(id -u) -eq 0 ]] || fail "network namespaces and TUN devices need root: please run \"sudo bash scripts/demo.sh\"" 5
   # shellcheck source=scripts/setup.sh
   source scripts/setup.sh
   setup_check_machine || exit 5
-  if [[ ${1:-} != --no-setup ]]; then
-    setup_all
+  if [[ ${1:-} != --no-build ]]; then
     bun run build >"$FILES/build.log" 2>&1 || fail "the build failed"
   fi
-  [[ -x omail-server && -x omail-client ]] || fail "there are no executables: run it without --no-setup"
+  [[ -x omail-server && -x omail-client ]] || fail "there are no executables: run it without --no-build"
   ip netns add "$C" || fail "network namespaces cannot be made here: a container needs CAP_SYS_ADMIN (--privileged)" 5
   ip netns del "$C"
 }
@@ -91,6 +91,8 @@ join() {
   ip -n "$1" -6 route add default via "$4::1"
 }
 
+carrier() { ip -n "$1" -o link show wan | grep -q 'state UP'; }
+
 make_machines() {
   for namespace in "$C" "$I" "$S"; do
     ip netns add "$namespace"
@@ -101,6 +103,8 @@ make_machines() {
   ip -n "$I" address add "$WEB6/128" dev lo
   join "$C" client 100.64.1 2001:db8:1
   join "$S" server 203.0.113 2001:db8:203
+  await "the client's link" carrier "$C"
+  await "the server's link" carrier "$S"
 }
 
 # --- What is looked at ------------------------------------------------------------------------------------------
@@ -165,7 +169,7 @@ check_speed() {
 }
 
 show_machines() {
-  heading "OMail VPN ($(./omail-server --version | head -n 1)) between three network namespaces"
+  heading "OMail VPN $(./omail-server --version | cut -d " " -f 2) between three network namespaces"
   cat <<TEXT
   client              internet                    server
   $CLIENT   -----   router               -----  $SERVER

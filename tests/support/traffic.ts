@@ -34,6 +34,7 @@ export function expectWritten(end: End, values: readonly PacketParts[]): void {
   values.forEach((value, i) => expect(forms(end, value)).toContain(end.tun.written[i]!.toHex()));
 }
 
+/** Packets of both families and protocols with different payloads of up to `maxPayload` bytes. */
 export function randomPackets(up: boolean, count: number, seed = 1, maxPayload = 1300): PacketParts[] {
   const random = randomSource(seed);
   return Array.from({ length: count }, (_, i) =>

@@ -244,7 +244,7 @@ test("startClient() takes the second server when the first does not answer", asy
 test("startClient() pings an idle server and gives up one that does not answer", async () => {
   const server = await harness.server();
   const relay = await harness.relay(server.server.port);
-  const timings = { pingMs: 60, pingTimeoutMs: 60 };
+  const timings = { pingMs: 50, pingTimeoutMs: 800 };
   const client = harness.clientOf(relay.port, server.data, { timings });
   await untilConnected(client);
   await Bun.sleep(200);

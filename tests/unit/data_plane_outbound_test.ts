@@ -1,19 +1,20 @@
 /** The way out as somebody on the wire sees it: sizes, numbers, nothing readable; and the published record vectors. */
 
-import { afterEach, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
+import {
+  DEFAULT_MTU_BYTES,
+  gsoMaxBytesFor,
+  RECORD_OVERHEAD_BYTES,
+  VNET_HEADER_BYTES,
+} from "../../lib/limits.ts";
+import { datagramSize, readPieces } from "../../lib/protocol.ts";
+import { connectedPairs, until } from "../support/data_plane_pair.ts";
+import { aesKey } from "../support/epoch_keys.ts";
+import { ACK, buildPacket, kernelVnet, withVnet } from "../support/inner_packet.ts";
+import { inject, parts, randomPackets } from "../support/traffic.ts";
+import vectors from "../vectors/record.json";
 
-const pairs: DataPlanePair[] = [];
-
-async function connected(options: PairOptions = {}): Promise<DataPlanePair> {
-  const pair = new DataPlanePair(options);
-  pairs.push(pair);
-  await pair.connect();
-  return pair;
-}
-
-afterEach(() => {
-  for (const pair of pairs.splice(0)) pair.stop();
-});
+const connected = connectedPairs();
 
 describe("Outbound", () => {
   test("one full packet is one datagram, with 32 bytes added", async () => {

@@ -30,7 +30,7 @@ import {
   command,
   tryCommand,
 } from "./command.ts";
-import { timeoutSeconds } from "./timing.ts";
+import { timeoutSeconds, until } from "./timing.ts";
 
 /** Outer addresses of the server and of the web server. */
 export const SERVER_ADDRESS = "203.0.113.2";
@@ -183,6 +183,15 @@ export class Network {
     for (const [index, machine] of this.clients.entries()) {
       await this.#join(machine, `c${index + 1}`, `100.64.${index + 1}`, `2001:db8:${index + 1}`);
     }
+    await Promise.all([this.server, ...this.clients].map((machine) => this.#waitForCarrier(machine)));
+  }
+
+  /** A link that just came up changes its routes by itself when the kernel notices the carrier. */
+  async #waitForCarrier(machine: Machine): Promise<void> {
+    await until(`a carrier in ${machine.namespace}`, timeoutSeconds(5), async () => {
+      const { stdout } = await machine.run(["ip", "-o", "link", "show", "wan"]);
+      return stdout.includes("state UP") ? true : undefined;
+    });
   }
 
   /** A veth pair from a machine (`wan`) to the internet (`far`): .2 here, .1 and the default route there. */
