@@ -34,7 +34,6 @@ import { segmentCount, segmentedBytes, writeSegments } from "./segment.ts";
 import type { ReceivingEpoch, Session } from "./session.ts";
 import type { SessionTable } from "./session_table.ts";
 import type { PacketDevice } from "./tun.ts";
-import { UdpRun } from "./udp_run.ts";
 import { admitOffload, GSO_UDP_L4, vnetGsoType } from "./vnet_header.ts";
 
 /** One record on its way from the socket to the TUN. */
@@ -67,7 +66,6 @@ export class Inbound {
   readonly #clock: Clock;
   readonly #events: InboundEvents;
   readonly #jobs: OpenJob[] = [];
-  readonly #run = new UdpRun();
   #inFlightBytes = 0;
   /** A packet without virtio header is copied behind an empty one for a TUN that wants it. */
   readonly #packetBuffer = new Uint8Array(VNET_HEADER_BYTES + 65_536);
@@ -209,16 +207,10 @@ export class Inbound {
       const packet = offset + VNET_HEADER_BYTES;
       const length = packetLength(plaintext, packet, end);
       if (length === 0) return this.#drops.add("packet-malformed");
-      const next = packet + length;
       if (!this.#sessions.sourceAllowed(session, plaintext, packet)) this.#drops.add("source-not-allowed");
       else if (!admitOffload(plaintext, offset, length)) this.#drops.add("offload-malformed");
-      else if (this.#tun.udpOffload && this.#run.join(plaintext, offset, length, end)) {
-        const { consumed, size, packets } = this.#run;
-        this.#write(session, plaintext, offset, size, consumed - packets * VNET_HEADER_BYTES, packets);
-        offset += consumed;
-        continue;
-      } else this.#writeOffloadPacket(session, plaintext, offset, length);
-      offset = next;
+      else this.#writeOffloadPacket(session, plaintext, offset, length);
+      offset = packet + length;
     }
   }
 

@@ -54,7 +54,6 @@ const RANKS: readonly Rank[] = [
       "lib/protocol.ts",
       "lib/vnet_header.ts",
       "lib/segment.ts",
-      "lib/udp_run.ts",
     ],
   },
   {

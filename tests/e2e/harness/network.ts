@@ -183,14 +183,15 @@ export class Network {
     for (const [index, machine] of this.clients.entries()) {
       await this.#join(machine, `c${index + 1}`, `100.64.${index + 1}`, `2001:db8:${index + 1}`);
     }
-    await Promise.all([this.server, ...this.clients].map((machine) => this.#waitForCarrier(machine)));
+    await Promise.all([this.server, ...this.clients].map((machine) => this.#waitForRest(machine)));
   }
 
-  /** A link that just came up changes its routes by itself when the kernel notices the carrier. */
-  async #waitForCarrier(machine: Machine): Promise<void> {
+  /** When the kernel notices the carrier, the link gets its link-local address and routes by itself. */
+  async #waitForRest(machine: Machine): Promise<void> {
     await until(`a carrier in ${machine.namespace}`, timeoutSeconds(5), async () => {
-      const { stdout } = await machine.run(["ip", "-o", "link", "show", "wan"]);
-      return stdout.includes("state UP") ? true : undefined;
+      const { stdout } = await machine.run(["ip", "address", "show", "wan"]);
+      const atRest = stdout.includes("state UP") && stdout.includes("fe80:") && !stdout.includes("tentative");
+      return atRest ? true : undefined;
     });
   }
 
@@ -198,9 +199,6 @@ export class Network {
   async #join(machine: Machine, far: string, net4: string, net6: string): Promise<void> {
     const here = `ip link add wan netns ${machine.namespace} type veth`;
     await command(`${here} peer name ${far} netns ${this.internet.namespace}`.split(" "));
-    // Link-local addresses would come when the carrier is noticed, up to a second later.
-    await this.internet.run(["ip", "link", "set", far, "addrgenmode", "none"]);
-    await machine.run(["ip", "link", "set", "wan", "addrgenmode", "none"]);
     await this.#ipBatch(this.internet, [
       `address add ${net4}.1/24 dev ${far}`,
       `address add ${net6}::1/64 dev ${far}`,
