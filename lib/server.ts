@@ -229,10 +229,8 @@ class ControlServer implements RunningServer, ConnectionEvents {
 
   lost(session: ConnectedSession, connection: ServerConnection): void {
     if (session.connection !== connection) return;
-    const nowMs = this.#options.clock.monotonicMs();
     session.connection = null;
-    session.controlSeenMs = nowMs;
-    this.#tokens.startExpiry(session.id, nowMs);
+    this.#tokens.startExpiry(session.id, this.#options.clock.monotonicMs());
     if (this.#sessions.find(session.id) === session)
       this.#options.log.info("control connection lost", fieldsOf(session));
   }

@@ -5,7 +5,7 @@ BUN_VERSION=1.4.5
 
 # Debian packages by the command that tells whether they are there.
 SETUP_PACKAGES="ip:iproute2 iperf3:iperf3 ping:iputils-ping nft:nftables curl:curl ps:procps tcpdump:tcpdump \
-ethtool:ethtool setpriv:util-linux python3:python3 git:git"
+ethtool:ethtool setpriv:util-linux python3:python3 git:git openssl:openssl"
 
 setup_say() { printf '[setup] %s\n' "$*" >&2; }
 
