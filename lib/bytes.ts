@@ -55,3 +55,13 @@ export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
   for (let i = 0; i < a.length; i++) difference |= a[i]! ^ b[i]!;
   return difference === 0;
 }
+
+/**
+ * Gives the memory of a buffer back at once instead of at the next collection; it must not be used afterwards.
+ *
+ * For large buffers that live for one packet's way: the allocator then hands the same memory, still in the processor's
+ * cache, to the next one. Waiting for the collector would walk through tens of megabytes of cold memory instead.
+ */
+export function freeBytes(bytes: Uint8Array<ArrayBuffer>): void {
+  bytes.buffer.transfer(0);
+}

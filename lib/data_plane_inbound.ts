@@ -13,6 +13,7 @@
  * Nothing is ever answered to an unauthenticated datagram, and it changes nothing but a counter.
  */
 
+import { freeBytes } from "./bytes.ts";
 import type { Clock } from "./clock.ts";
 import { openRecord } from "./crypto.ts";
 import type { DropCounter } from "./drop_counter.ts";
@@ -46,7 +47,7 @@ interface OpenJob {
   readonly host: string;
   readonly port: number;
   /** Null while opening; the plaintext; or "failed". */
-  plaintext: Uint8Array | "failed" | null;
+  plaintext: Uint8Array<ArrayBuffer> | "failed" | null;
 }
 
 /** What the way in tells its owner. */
@@ -152,7 +153,7 @@ export class Inbound {
     );
   }
 
-  #opened(job: OpenJob, plaintext: Uint8Array | "failed"): void {
+  #opened(job: OpenJob, plaintext: Uint8Array<ArrayBuffer> | "failed"): void {
     job.plaintext = plaintext;
     if (this.#jobs[0] !== job) return;
     let done = 0;
@@ -161,7 +162,10 @@ export class Inbound {
       this.#inFlightBytes -= ready.sealedBytes;
       done++;
       if (ready.plaintext === "failed") this.#drops.add("decrypt-failed");
-      else if (!ready.session.removed) this.#deliver(ready, ready.plaintext);
+      else {
+        if (!ready.session.removed) this.#deliver(ready, ready.plaintext);
+        freeBytes(ready.plaintext);
+      }
     }
     this.#jobs.splice(0, done);
   }

@@ -13,6 +13,7 @@
  * queues build up in the kernel, where TCP's pacing and the interface's queue discipline see them.
  */
 
+import { freeBytes } from "./bytes.ts";
 import { completeChecksum } from "./checksum.ts";
 import { sealRecord } from "./crypto.ts";
 import type { DropCounter } from "./drop_counter.ts";
@@ -48,7 +49,7 @@ interface SealJob {
   readonly plaintextBytes: number;
   readonly pieces: number;
   /** Null while sealing; the sealed record; or "failed". */
-  sealed: Uint8Array | "failed" | null;
+  sealed: Uint8Array<ArrayBuffer> | "failed" | null;
 }
 
 /** Read buffer: four super-packets, so that a burst is read by few wake-ups. */
@@ -261,7 +262,7 @@ export class Outbound {
     );
   }
 
-  #sealed(job: SealJob, sealed: Uint8Array | "failed"): void {
+  #sealed(job: SealJob, sealed: Uint8Array<ArrayBuffer> | "failed"): void {
     job.sealed = sealed;
     if (!this.#blocked && this.#jobs[0] === job) this.#transmitReady();
   }
@@ -276,6 +277,7 @@ export class Outbound {
         this.#blocked = true;
         break;
       }
+      if (job.sealed !== "failed") freeBytes(job.sealed);
       this.#inFlightBytes -= job.plaintextBytes;
       done++;
     }

@@ -18,7 +18,8 @@ export interface PacketDevice {
   /**
    * Waits for packets.
    *
-   * @returns one or more packets back to back (each behind its virtio header if {@link offload}), or null when closed
+   * @returns one or more packets back to back (each behind its virtio header if {@link offload}), valid until the next
+   * call; or null when closed
    */
   read(): Promise<Uint8Array | null>;
   /**

@@ -5,6 +5,7 @@
  * and routes, when its descriptor is closed, also by `kill -9`.
  */
 
+import { freeBytes } from "./bytes.ts";
 import { PrivilegeError, SystemError, UsageError } from "./errors.ts";
 import { cString, errno, errnoName, libc, type Pointer, ptr } from "./libc.ts";
 import {
@@ -117,7 +118,7 @@ function attachError(name: string, code: number): Error {
 
 /** The part of a stream reader that is used here. */
 interface ChunkReader {
-  read(): Promise<{ readonly done: boolean; readonly value?: Uint8Array | undefined }>;
+  read(): Promise<{ readonly done: boolean; readonly value?: Uint8Array<ArrayBuffer> | undefined }>;
   cancel(): Promise<void>;
 }
 
@@ -132,6 +133,7 @@ export class LinuxPacketDevice implements PacketDevice {
   readonly udpOffload: boolean;
   readonly #fd: number;
   readonly #reader: ChunkReader;
+  #chunk: Uint8Array<ArrayBuffer> | null = null;
   #readBuffer: Uint8Array | null = null;
   #readAddress = 0;
   #writeBuffer: Uint8Array | null = null;
@@ -145,8 +147,10 @@ export class LinuxPacketDevice implements PacketDevice {
   }
 
   async read(): Promise<Uint8Array | null> {
+    if (this.#chunk !== null) freeBytes(this.#chunk);
     const { value, done } = await this.#reader.read();
-    return done ? null : (value ?? null);
+    this.#chunk = done ? null : (value ?? null);
+    return this.#chunk;
   }
 
   readNow(into: Uint8Array, offset: number): number {

@@ -3,7 +3,10 @@
 /** What became of a send. */
 export type SendResult = "sent" | "full" | "failed";
 
-/** Called with a received buffer: one datagram, or several of one sender that the kernel joined (UDP_GRO). */
+/**
+ * Called with a received buffer: one datagram, or several of one sender that the kernel joined (UDP_GRO). The buffer is
+ * the receiver's to change, and gone when the call returns.
+ */
 export type ReceiveDatagrams = (bytes: Uint8Array<ArrayBuffer>, host: string, port: number) => void;
 
 /** An unconnected UDP socket. */

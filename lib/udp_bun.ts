@@ -7,6 +7,7 @@
 
 import type { HostPort } from "./address.ts";
 import { unmapAddress } from "./address.ts";
+import { freeBytes } from "./bytes.ts";
 import { errorCode, messageOf } from "./caught.ts";
 import { SystemError } from "./errors.ts";
 import { libc, ptr } from "./libc.ts";
@@ -71,6 +72,7 @@ class Handlers {
   readonly callbacks = {
     data: (_socket: unknown, bytes: Uint8Array, port: number, address: string): void => {
       this.receive?.(bytes as Uint8Array<ArrayBuffer>, unmapAddress(address), port);
+      freeBytes(bytes as Uint8Array<ArrayBuffer>);
     },
     drain: (): void => this.drained?.(),
     // ICMP errors of earlier sends arrive here; the peer may come back, so they only matter to the log. Bun 1.4.5
