@@ -20,7 +20,6 @@ import type { DropCounter } from "./drop_counter.ts";
 import {
   HEADER_BYTES,
   MAX_MTU_BYTES,
-  MAX_PLAINTEXT_BYTES,
   MAX_SEND_BYTES,
   SEAL_IN_FLIGHT_BYTES,
   TAG_BYTES,
@@ -52,8 +51,6 @@ interface SealJob {
   sealed: Uint8Array<ArrayBuffer> | "failed" | null;
 }
 
-/** Read buffer: four super-packets, so that a burst is read by few wake-ups. */
-const READ_BUFFER_BYTES = 4 * 65_600;
 /** Room for one super-packet cut up for a peer without offload: its headers come back once per segment. */
 const SEGMENT_BUFFER_BYTES = 2 * 65_536 + MAX_MTU_BYTES;
 
@@ -64,7 +61,6 @@ export class Outbound {
   readonly #sessions: SessionTable;
   readonly #drops: DropCounter;
   readonly #maxDatagramBytes: number;
-  readonly #readBuffer = new Uint8Array(READ_BUFFER_BYTES);
   readonly #segmentBuffer = new Uint8Array(SEGMENT_BUFFER_BYTES);
   readonly #sendBuffer = new Uint8Array(MAX_SEND_BYTES);
   readonly #jobs: SealJob[] = [];
@@ -74,7 +70,7 @@ export class Outbound {
 
   // the open record: a range of one buffer whose packets all go to one session
   #recordSession: Session | null = null;
-  #recordBytes = this.#readBuffer;
+  #recordBytes = new Uint8Array(0);
   #recordStart = 0;
   #recordEnd = 0;
   #recordReads = 0;
@@ -102,7 +98,6 @@ export class Outbound {
       if (chunk === null) return;
       this.#take(chunk as Uint8Array<ArrayBuffer>, 0, chunk.length);
       this.#flush();
-      this.#drainTun();
       if (!this.#hasRoom()) await this.#room();
     }
   }
@@ -110,33 +105,6 @@ export class Outbound {
   /** Sends one record whose plaintext is `plaintext` of type `type`, in turn with the packets. */
   sendMessage(session: Session, type: RecordType, plaintext: Uint8Array<ArrayBuffer>): void {
     this.#seal(session, type, plaintext, 0);
-  }
-
-  /** Reads without waiting until the TUN is empty or enough is in flight. */
-  #drainTun(): void {
-    const buffer = this.#readBuffer;
-    let start = 0;
-    let end = 0;
-    while (this.#hasRoom()) {
-      const count = this.#tun.readNow(buffer, end);
-      if (count === 0) {
-        if (end === start) break;
-        this.#take(buffer, start, end);
-        this.#flush();
-        start = end = 0;
-        continue;
-      }
-      end += count;
-      // a super-packet fills its record; taking it at once keeps the sealers busy while we read on
-      if (end - start < MAX_PLAINTEXT_BYTES / 2) continue;
-      this.#take(buffer, start, end);
-      this.#flush();
-      start = end = 0;
-    }
-    if (end > start) {
-      this.#take(buffer, start, end);
-      this.#flush();
-    }
   }
 
   /** Routes and gathers the packets of `bytes[start..end)`. */

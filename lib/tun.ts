@@ -23,12 +23,6 @@ export interface PacketDevice {
    */
   read(): Promise<Uint8Array | null>;
   /**
-   * Reads one packet if one is waiting, into `into` from `offset` on.
-   *
-   * @returns its bytes, or 0 when none waits; an error counts as none waiting, the next {@link read} tells
-   */
-  readNow(into: Uint8Array, offset: number): number;
-  /**
    * Writes one packet (behind its virtio header if {@link offload}).
    *
    * @returns 0, or the error number

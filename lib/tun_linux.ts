@@ -31,8 +31,10 @@ import {
 import type { PacketDevice, TunDevice } from "./tun.ts";
 
 const DEVICE = "/dev/net/tun";
-/** A super-packet with its header, rounded up: one read never yields more. */
-const READ_BYTES = 65_536 + 64;
+/** Chunks below this are joined with what was read ahead; a longer one is worth a record of its own. */
+const GATHER_BELOW_BYTES = 4_096;
+/** Bytes joined at most before the event loop gets a turn. */
+const GATHERED_BYTES = 16_384;
 
 /** struct ifreq with a name and flags, for TUNSETIFF. */
 export function tunRequest(name: string, flags: number): Uint8Array<ArrayBuffer> {
@@ -125,8 +127,9 @@ interface ChunkReader {
 /**
  * The packet path's end of an open descriptor.
  *
- * Bun's event loop watches the descriptor through a stream; what its chunk left in the queue is drained by read(2). The
- * buffers whose addresses the kernel gets are fields of this object, so that the collector cannot free them meanwhile.
+ * Bun's event loop watches the descriptor through a stream, which reads ahead: so nothing else may read, or packets would
+ * overtake each other. The buffer whose address the kernel gets is a field of this object, so that the collector cannot
+ * free it meanwhile.
  */
 export class LinuxPacketDevice implements PacketDevice {
   readonly offload: boolean;
@@ -134,8 +137,12 @@ export class LinuxPacketDevice implements PacketDevice {
   readonly #fd: number;
   readonly #reader: ChunkReader;
   #chunk: Uint8Array<ArrayBuffer> | null = null;
-  #readBuffer: Uint8Array | null = null;
-  #readAddress = 0;
+  readonly #gathered = new Uint8Array(GATHERED_BYTES);
+  #requested = false;
+  #arrival: Promise<void> = Promise.resolve();
+  #arrived: Uint8Array<ArrayBuffer> | null = null;
+  /** The stream has a chunk that {@link read} did not give yet: {@link #arrived}. */
+  #ahead = false;
   #writeBuffer: Uint8Array | null = null;
   #writeAddress = 0;
 
@@ -148,19 +155,49 @@ export class LinuxPacketDevice implements PacketDevice {
 
   async read(): Promise<Uint8Array | null> {
     if (this.#chunk !== null) freeBytes(this.#chunk);
-    const { value, done } = await this.#reader.read();
-    this.#chunk = done ? null : (value ?? null);
-    return this.#chunk;
+    this.#request();
+    await this.#arrival;
+    this.#chunk = this.#takeArrived();
+    if (this.#chunk === null || this.#chunk.length >= GATHER_BELOW_BYTES) return this.#chunk;
+    return this.#gather(this.#chunk);
   }
 
-  readNow(into: Uint8Array, offset: number): number {
-    if (into.length - offset < READ_BYTES) return 0;
-    if (this.#readBuffer !== into) {
-      this.#readBuffer = into;
-      this.#readAddress = ptr(into);
+  /**
+   * Joins a short chunk and those that the stream read ahead: under a flood of small packets it reads them one by one.
+   * Ends when nothing more waits, or enough is joined for the event loop to get a turn.
+   */
+  async #gather(first: Uint8Array): Promise<Uint8Array | null> {
+    const into = this.#gathered;
+    into.set(first);
+    let end = first.length;
+    for (;;) {
+      this.#request();
+      // the continuation of a read that was already answered runs before ours
+      await Promise.resolve();
+      await Promise.resolve();
+      if (!this.#ahead || this.#arrived === null || end + this.#arrived.length > into.length) break;
+      const next = this.#takeArrived()!;
+      into.set(next, end);
+      end += next.length;
+      freeBytes(next);
     }
-    const count = Number(libc.read(this.#fd, (this.#readAddress + offset) as Pointer, READ_BYTES));
-    return count > 0 ? count : 0;
+    return into.subarray(0, end);
+  }
+
+  /** Asks the stream for its next chunk unless that was done; it may have read it already. */
+  #request(): void {
+    if (this.#requested) return;
+    this.#requested = true;
+    this.#arrival = this.#reader.read().then(({ value, done }) => {
+      this.#arrived = done ? null : (value ?? null);
+      this.#ahead = true;
+    });
+  }
+
+  #takeArrived(): Uint8Array<ArrayBuffer> | null {
+    this.#requested = false;
+    this.#ahead = false;
+    return this.#arrived;
   }
 
   write(bytes: Uint8Array, offset: number, length: number): number {

@@ -139,7 +139,6 @@ export class MacosPacketDevice implements PacketDevice {
   readonly #fd: number;
   readonly #calls: UtunCalls;
   readonly #reader: ChunkReader;
-  readonly #readBuffer = new Uint8Array(UTUN_FAMILY_BYTES + PACKET_BYTES);
   readonly #writeBuffer = new Uint8Array(UTUN_FAMILY_BYTES + PACKET_BYTES);
 
   constructor(
@@ -159,14 +158,6 @@ export class MacosPacketDevice implements PacketDevice {
       const length = stripFamilies(value);
       if (length > 0) return value.subarray(0, length);
     }
-  }
-
-  readNow(into: Uint8Array, offset: number): number {
-    if (into.length - offset < PACKET_BYTES) return 0;
-    const length = this.#calls.read(this.#fd, this.#readBuffer) - UTUN_FAMILY_BYTES;
-    if (length <= 0) return 0;
-    into.set(this.#readBuffer.subarray(UTUN_FAMILY_BYTES, UTUN_FAMILY_BYTES + length), offset);
-    return length;
   }
 
   write(bytes: Uint8Array, offset: number, length: number): number {

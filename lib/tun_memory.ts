@@ -1,5 +1,6 @@
 /** An in-memory twin of a TUN device: what a test or a simulation puts in is read, what is written can be taken out. */
 
+import { concatBytes } from "./bytes.ts";
 import type { PacketDevice } from "./tun.ts";
 
 /** Packets go in by {@link inject} and come out of {@link written}. */
@@ -30,19 +31,10 @@ export class MemoryPacketDevice implements PacketDevice {
 
   read(): Promise<Uint8Array | null> {
     if (this.#stopped) return Promise.resolve(null);
-    const packet = this.#waiting.shift();
-    if (packet !== undefined) return Promise.resolve(packet);
+    if (this.#waiting.length > 0) return Promise.resolve(concatBytes(...this.#waiting.splice(0)));
     return new Promise((resolve) => {
       this.#wake = resolve;
     });
-  }
-
-  readNow(into: Uint8Array, offset: number): number {
-    const packet = this.#waiting[0];
-    if (packet === undefined || into.length - offset < packet.length) return 0;
-    this.#waiting.shift();
-    into.set(packet, offset);
-    return packet.length;
   }
 
   write(bytes: Uint8Array, offset: number, length: number): number {

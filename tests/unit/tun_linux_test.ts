@@ -79,14 +79,17 @@ describe.if(isLinux)("LinuxPacketDevice", () => {
     device.stop();
   });
 
-  test("readNow: what waits, at the offset; 0 when nothing waits or there is no room for a super-packet", () => {
+  test("read: joins small packets that wait, and never lets one overtake another", async () => {
     const device = new LinuxPacketDevice(openFifo(), false);
-    const buffer = new Uint8Array(70_000);
-    expect(device.readNow(buffer, 0)).toBe(0);
-    device.write(Uint8Array.of(1, 2, 3), 0, 3);
-    expect(device.readNow(buffer, 60_000)).toBe(0);
-    expect(device.readNow(buffer, 10)).toBe(3);
-    expect([...buffer.subarray(9, 14)]).toEqual([0, 1, 2, 3, 0]);
+    const sent: number[] = [];
+    const received: number[] = [];
+    for (let i = 0; i < 200; i++) {
+      sent.push(i);
+      expect(device.write(Uint8Array.of(i), 0, 1)).toBe(0);
+      if (i % 7 === 0) received.push(...((await device.read()) ?? []));
+    }
+    while (received.length < sent.length) received.push(...((await device.read()) ?? []));
+    expect(received).toEqual(sent);
     device.stop();
   });
 

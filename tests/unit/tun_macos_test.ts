@@ -199,25 +199,6 @@ describe("MacosPacketDevice", () => {
     expect(await device.read()).toBeNull();
   });
 
-  test("readNow() puts one packet at the offset, and 0 means that none waits", () => {
-    const kernel = new ScriptedKernel();
-    kernel.waiting.push(withFamily(ipv6), withFamily(ipv4));
-    const device = new MacosPacketDevice(FD, kernel, streamOf());
-    const into = new Uint8Array(2 * ROOM);
-    const first = device.readNow(into, 0);
-    const second = device.readNow(into, first);
-    expect(into.subarray(0, first + second).toHex()).toBe(ipv6.toHex() + ipv4.toHex());
-    expect(device.readNow(into, 0)).toBe(0);
-  });
-
-  test("readNow() leaves a packet in the kernel while there may not be room for it", () => {
-    const kernel = new ScriptedKernel();
-    kernel.waiting.push(withFamily(ipv4));
-    const device = new MacosPacketDevice(FD, kernel, streamOf());
-    expect(device.readNow(new Uint8Array(ROOM), ROOM - 1000)).toBe(0);
-    expect(kernel.waiting).toHaveLength(1);
-  });
-
   test("write() puts the family of the packet's version in front", () => {
     const kernel = new ScriptedKernel();
     const device = new MacosPacketDevice(FD, kernel, streamOf());
