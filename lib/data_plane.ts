@@ -17,6 +17,7 @@ import type {
 } from "./data_plane_message.ts";
 import { Outbound } from "./data_plane_outbound.ts";
 import { DropCounter } from "./drop_counter.ts";
+import { HotWait } from "./hot_wait.ts";
 import { encodeKeepalive } from "./keepalive.ts";
 import { recordLimitFor } from "./limits.ts";
 import { RecordType } from "./protocol.ts";
@@ -61,8 +62,9 @@ export class DataPlane {
     this.#emit = emit;
     this.#keepaliveMs = start.keepaliveMs;
     this.#recordLimit = recordLimitFor(start.maxDatagramBytes);
-    this.#outbound = new Outbound(tun, udp, this.#sessions, this.#drops, start.maxDatagramBytes);
-    const inbound = new Inbound(tun, this.#sessions, this.#drops, clock, {
+    const hotWait = new HotWait();
+    this.#outbound = new Outbound(tun, udp, this.#sessions, this.#drops, hotWait, start.maxDatagramBytes);
+    const inbound = new Inbound(tun, this.#sessions, this.#drops, hotWait, clock, {
       epochConfirmed: (session, epoch) => emit({ kind: "epoch-confirmed", id: session.id, epoch }),
       endpointMoved: (session) => this.#endpointMoved(session),
       replyWanted: (session) => this.#reply(session),

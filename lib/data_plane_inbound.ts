@@ -17,6 +17,7 @@ import { freeBytes } from "./bytes.ts";
 import type { Clock } from "./clock.ts";
 import { openRecord } from "./crypto.ts";
 import type { DropCounter } from "./drop_counter.ts";
+import type { HotWait } from "./hot_wait.ts";
 import { decodeKeepalive } from "./keepalive.ts";
 import { HEADER_BYTES, OPEN_IN_FLIGHT_BYTES, VNET_HEADER_BYTES } from "./limits.ts";
 import { packetLength } from "./packet.ts";
@@ -64,6 +65,7 @@ export class Inbound {
   readonly #tun: PacketDevice;
   readonly #sessions: SessionTable;
   readonly #drops: DropCounter;
+  readonly #hotWait: HotWait;
   readonly #clock: Clock;
   readonly #events: InboundEvents;
   readonly #jobs: OpenJob[] = [];
@@ -75,12 +77,14 @@ export class Inbound {
     tun: PacketDevice,
     sessions: SessionTable,
     drops: DropCounter,
+    hotWait: HotWait,
     clock: Clock,
     events: InboundEvents,
   ) {
     this.#tun = tun;
     this.#sessions = sessions;
     this.#drops = drops;
+    this.#hotWait = hotWait;
     this.#clock = clock;
     this.#events = events;
   }
@@ -146,6 +150,7 @@ export class Inbound {
     const job: OpenJob = { session, epoch, sequence, type, sealedBytes, host, port, plaintext: null };
     this.#jobs.push(job);
     this.#inFlightBytes += sealedBytes;
+    this.#hotWait.started(sealedBytes);
     const sealed = bytes.subarray(offset + HEADER_BYTES, offset + HEADER_BYTES + sealedBytes);
     openRecord(epoch.key, epoch.salt, bytes, offset, sealed).then(
       (plaintext) => this.#opened(job, new Uint8Array(plaintext)),
@@ -155,6 +160,7 @@ export class Inbound {
 
   #opened(job: OpenJob, plaintext: Uint8Array<ArrayBuffer> | "failed"): void {
     job.plaintext = plaintext;
+    this.#hotWait.finished();
     if (this.#jobs[0] !== job) return;
     let done = 0;
     for (const ready of this.#jobs) {

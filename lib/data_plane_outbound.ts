@@ -17,6 +17,7 @@ import { freeBytes } from "./bytes.ts";
 import { completeChecksum } from "./checksum.ts";
 import { sealRecord } from "./crypto.ts";
 import type { DropCounter } from "./drop_counter.ts";
+import type { HotWait } from "./hot_wait.ts";
 import {
   HEADER_BYTES,
   MAX_MTU_BYTES,
@@ -60,6 +61,7 @@ export class Outbound {
   readonly #udp: DatagramSocket;
   readonly #sessions: SessionTable;
   readonly #drops: DropCounter;
+  readonly #hotWait: HotWait;
   readonly #maxDatagramBytes: number;
   readonly #segmentBuffer = new Uint8Array(SEGMENT_BUFFER_BYTES);
   readonly #sendBuffer = new Uint8Array(MAX_SEND_BYTES);
@@ -81,12 +83,14 @@ export class Outbound {
     udp: DatagramSocket,
     sessions: SessionTable,
     drops: DropCounter,
+    hotWait: HotWait,
     maxDatagramBytes: number,
   ) {
     this.#tun = tun;
     this.#udp = udp;
     this.#sessions = sessions;
     this.#drops = drops;
+    this.#hotWait = hotWait;
     this.#maxDatagramBytes = maxDatagramBytes;
     udp.onDrain(() => this.#unblock());
   }
@@ -224,6 +228,7 @@ export class Outbound {
     const job: SealJob = { session, header, plaintextBytes: plaintext.length, pieces, sealed: null };
     this.#jobs.push(job);
     this.#inFlightBytes += plaintext.length;
+    this.#hotWait.started(plaintext.length);
     sealRecord(sending.key, sending.salt, header, 0, plaintext).then(
       (sealed) => this.#sealed(job, new Uint8Array(sealed)),
       () => this.#sealed(job, "failed"),
@@ -232,6 +237,7 @@ export class Outbound {
 
   #sealed(job: SealJob, sealed: Uint8Array<ArrayBuffer> | "failed"): void {
     job.sealed = sealed;
+    this.#hotWait.finished();
     if (!this.#blocked && this.#jobs[0] === job) this.#transmitReady();
   }
 

@@ -3,6 +3,7 @@
 import { systemClock } from "./clock.ts";
 import { DataPlane } from "./data_plane.ts";
 import type { FromDataPlane, StartData, ToDataPlane } from "./data_plane_message.ts";
+import { selfTest } from "./self_test.ts";
 import type { PacketDevice } from "./tun.ts";
 import { LinuxPacketDevice } from "./tun_linux.ts";
 import { openUdp } from "./udp_bun.ts";
@@ -31,6 +32,8 @@ async function start(message: StartData): Promise<void> {
     started.run();
     for (const earlier of waiting.splice(0)) started.handle(earlier);
     dataPlane = started;
+    // beside the log-in, which takes longer
+    await selfTest(message.tunOffload);
   } catch (error) {
     const reason = error instanceof Error ? error : new Error(String(error));
     emit({ kind: "failed", errorName: reason.name, message: reason.message });

@@ -188,10 +188,13 @@ export class LinuxPacketDevice implements PacketDevice {
   #request(): void {
     if (this.#requested) return;
     this.#requested = true;
-    this.#arrival = this.#reader.read().then(({ value, done }) => {
-      this.#arrived = done ? null : (value ?? null);
-      this.#ahead = true;
-    });
+    this.#arrival = this.#arrive();
+  }
+
+  async #arrive(): Promise<void> {
+    const { value, done } = await this.#reader.read();
+    this.#arrived = done ? null : (value ?? null);
+    this.#ahead = true;
   }
 
   #takeArrived(): Uint8Array<ArrayBuffer> | null {

@@ -1,0 +1,26 @@
+/** The self-test passes on a sound build; that it can fail is shown by spoiling what it runs on. */
+
+import { afterEach, expect, spyOn, test } from "bun:test";
+import { SystemError } from "../../lib/errors.ts";
+import { selfTest } from "../../lib/self_test.ts";
+import { MemoryPacketDevice } from "../../lib/tun_memory.ts";
+
+const write = MemoryPacketDevice.prototype.write;
+const spoiled = spyOn(MemoryPacketDevice.prototype, "write");
+afterEach(() => void spoiled.mockImplementation(write));
+
+test.each([true, false])("selfTest: passes here (offload %p)", async (offload) => {
+  spoiled.mockImplementation(write);
+  await selfTest(offload);
+});
+
+test("selfTest: fails when a packet arrives changed", async () => {
+  spoiled.mockImplementation(function (this: MemoryPacketDevice, bytes, offset, length) {
+    const changed = bytes.slice();
+    changed[offset + length - 1]! ^= 1;
+    return write.call(this, changed, offset, length);
+  });
+  const failure = await selfTest(true).catch((error: unknown) => error);
+  expect(failure).toBeInstanceOf(SystemError);
+  expect(String(failure)).toContain("a packet was changed");
+});
