@@ -55,7 +55,9 @@ async function build(program: string, outfile: string, commit: string, runtime?:
 
 /** Abbreviated commit, with a plus sign when files differ from it. */
 async function gitCommit(): Promise<string> {
-  const result = await $`git describe --always --dirty=+ --abbrev=10 --exclude=*`.cwd(ROOT).nothrow().quiet();
+  // in a substitution, where the shell does not take the star for a file name pattern
+  const anyTag = "--exclude=*";
+  const result = await $`git describe --always --dirty=+ --abbrev=10 ${anyTag}`.cwd(ROOT).nothrow().quiet();
   return result.exitCode === 0 ? result.text().trim() : "unknown";
 }
 
