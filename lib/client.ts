@@ -170,13 +170,14 @@ class TunnelClient implements RunningClient {
    * @throws {RefusedError | UsageError} when trying again cannot help; the error of `onConnected`
    */
   async #connectOnce(): Promise<string> {
-    let dialed: Dialed;
+    let dialed: Dialed | null = null;
     let grant: ClientGrant;
     try {
       dialed = await this.#dialer.dial(this.#stopping.signal); // steps 1 and 2
       grant = await this.#logIn(dialed); // steps 3 and 4
     } catch (error) {
-      if (error instanceof RefusedError || error instanceof UsageError) throw error;
+      if (error instanceof UsageError) throw error;
+      if (error instanceof RefusedError && !this.#isDoubtful(dialed)) throw error;
       return messageOf(error);
     }
     if (this.#stopping.signal.aborted) return "the client stops";
@@ -199,6 +200,15 @@ class TunnelClient implements RunningClient {
       this.#dataPath.endConfirm();
       link.close("bye", "the client ends");
     }
+  }
+
+  /**
+   * Whether a refusal may come from somebody who is not our server: it shows another certificate than the one that
+   * proved itself. An attacker on the way must not be able to end a tunnel, and so let its traffic out in the clear.
+   */
+  #isDoubtful(dialed: Dialed | null): boolean {
+    const held = this.#session;
+    return held !== null && dialed?.connection.peerFingerprint !== held.fingerprint;
   }
 
   #logIn({ connection, server }: Dialed): Promise<ClientGrant> {

@@ -49,7 +49,7 @@ interface SealJob {
   readonly plaintextBytes: number;
   readonly pieces: number;
   /** Null while sealing; the sealed record; or "failed". */
-  sealed: Uint8Array<ArrayBuffer> | "failed" | null;
+  sealed: Buffer<ArrayBuffer> | "failed" | null;
 }
 
 /** Room for one super-packet cut up for a peer without offload: its headers come back once per segment. */
@@ -230,12 +230,12 @@ export class Outbound {
     this.#inFlightBytes += plaintext.length;
     this.#hotWait.started(plaintext.length);
     sealRecord(sending.key, sending.salt, header, 0, plaintext).then(
-      (sealed) => this.#sealed(job, new Uint8Array(sealed)),
+      (sealed) => this.#sealed(job, Buffer.from(sealed)),
       () => this.#sealed(job, "failed"),
     );
   }
 
-  #sealed(job: SealJob, sealed: Uint8Array<ArrayBuffer> | "failed"): void {
+  #sealed(job: SealJob, sealed: Buffer<ArrayBuffer> | "failed"): void {
     job.sealed = sealed;
     this.#hotWait.finished();
     if (!this.#blocked && this.#jobs[0] === job) this.#transmitReady();
@@ -264,7 +264,7 @@ export class Outbound {
   }
 
   /** @returns false when the socket is full and the record must be sent again later */
-  #transmit(job: SealJob, sealed: Uint8Array): boolean {
+  #transmit(job: SealJob, sealed: Buffer): boolean {
     const endpoint = job.session.endpoint;
     if (endpoint === null) {
       this.#drops.add("no-endpoint");
@@ -274,12 +274,10 @@ export class Outbound {
     const piece = pieceSize(sealed.length, job.pieces);
     let at = 0;
     for (let i = 0; i < job.pieces; i++) {
-      out.set(job.header, at);
+      for (let j = 0; j < HEADER_BYTES; j++) out[at + j] = job.header[j]!;
       writePiece(out, at, i);
-      const part =
-        job.pieces === 1 ? sealed : sealed.subarray(i * piece, Math.min(sealed.length, (i + 1) * piece));
-      out.set(part, at + HEADER_BYTES);
-      at += HEADER_BYTES + part.length;
+      // Buffer's copy takes a range; a subarray for each piece would be an object a datagram
+      at += HEADER_BYTES + sealed.copy(out, at + HEADER_BYTES, i * piece, (i + 1) * piece);
     }
     const result = this.#udp.send(out.subarray(0, at), HEADER_BYTES + piece, endpoint.host, endpoint.port);
     if (result === "failed") this.#drops.add("send-failed");

@@ -12,6 +12,7 @@ import type {
   ServerMessage,
   SessionConfig,
 } from "./control_message.ts";
+import { equalBytes } from "./bytes.ts";
 import { CONTROL_VERSION } from "./control_message.ts";
 import type { EpochKeys } from "./data_plane_message.ts";
 import { ProtocolError } from "./errors.ts";
@@ -121,6 +122,10 @@ export class ServerHandshake {
     const serverFinal = await scram.finish(clientFinal, verifier);
     if (serverFinal === null) return { kind: "refuse", refusal: WRONG_CREDENTIALS, user };
     const exchange = await answerExchange(hello.keyShare);
+    // the user may have been removed, or given another password, since the challenge
+    const current = await this.#policy.verifierOf(user);
+    if (!equalBytes(current.storedKey, verifier.storedKey))
+      return { kind: "refuse", refusal: WRONG_CREDENTIALS, user };
     const grant = await this.#policy.openSession(user, hello);
     if ("code" in grant) return { kind: "refuse", refusal: grant, user };
     return await this.#establish(hello, grant, exchange, serverFinal);

@@ -3,8 +3,8 @@
  *
  * Web Crypto answers from another thread. An event loop that sleeps meanwhile must be woken by the kernel, which costs
  * more than the sealing itself: four such waits are a fifth of a ping's round trip. A loop that keeps turning sees the
- * answer at once. Under load there is always something else to do, so only a record that is alone is waited for, and for
- * a bounded time.
+ * answer at once. Under load the processor has better things to do: so only a record that is alone is waited for, not
+ * while bulk traffic flows (its acknowledgements are small records, too), and for a bounded time.
  */
 
 /** Longest wait: sealing a small record takes 20 to 50 us, more on a busy machine. */
@@ -12,17 +12,24 @@ const MAX_WAIT_MS = 0.2;
 /** Records up to one ordinary packet; the others are waited for by sleeping. */
 const SMALL_RECORD_BYTES = 2_048;
 
+/** How long after a larger record the traffic counts as bulk. */
+const BULK_MS = 5;
+
 /** One per data plane; both directions report to it. */
 export class HotWait {
   #inFlight = 0;
   #turning = false;
   #untilMs = 0;
+  #bulkUntilMs = 0;
 
   /** A record of `bytes` went to the crypto threads. */
   started(bytes: number): void {
-    if (++this.#inFlight > 1 || bytes > SMALL_RECORD_BYTES || this.#turning) return;
+    const alone = ++this.#inFlight === 1;
+    const nowMs = performance.now();
+    if (bytes > SMALL_RECORD_BYTES) this.#bulkUntilMs = nowMs + BULK_MS;
+    if (!alone || this.#turning || nowMs < this.#bulkUntilMs) return;
     this.#turning = true;
-    this.#untilMs = performance.now() + MAX_WAIT_MS;
+    this.#untilMs = nowMs + MAX_WAIT_MS;
     setImmediate(this.#turn);
   }
 

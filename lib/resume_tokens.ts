@@ -32,6 +32,13 @@ export class ResumeTokens {
     this.#hashOf.set(sessionId, hash);
   }
 
+  /** The session has a connection: its token does not expire. */
+  stopExpiry(sessionId: number): void {
+    const hash = this.#hashOf.get(sessionId);
+    const entry = hash === undefined ? undefined : this.#byHash.get(hash);
+    if (entry !== undefined) entry.expiresAtMs = null;
+  }
+
   /** The session's connection was lost: its token's life starts to run. */
   startExpiry(sessionId: number, nowMs: number): void {
     const hash = this.#hashOf.get(sessionId);

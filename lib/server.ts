@@ -205,6 +205,7 @@ class ControlServer implements RunningServer, ConnectionEvents {
     session.connection = connection;
     session.controlEndpoint = connection.remote;
     session.controlSeenMs = clock.monotonicMs();
+    this.#tokens.stopExpiry(session.id);
     replaced?.close("replaced", "The session was resumed on another connection");
     if (isNew) {
       const allowedIps = session.lease.map(

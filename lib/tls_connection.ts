@@ -7,7 +7,7 @@
 import type { TLSSocket } from "node:tls";
 import { type HostPort, unmapAddress } from "./address.ts";
 import { encodeFrame, FrameDecoder } from "./control_frame.ts";
-import { ProtocolError } from "./errors.ts";
+import { OmailError, ProtocolError } from "./errors.ts";
 import { CONTROL_CLOSE_MS, MAX_CONTROL_OUTPUT_BYTES } from "./limits.ts";
 
 /** Messages kept for a receiver that is busy, before the socket is paused. */
@@ -53,9 +53,21 @@ export class TlsConnection {
     return this.#ended;
   }
 
-  /** The TLS exporter (RFC 8446, section 7.5). @returns 32 bytes */
+  /**
+   * The TLS exporter (RFC 8446, section 7.5).
+   *
+   * @returns 32 bytes
+   * @throws {OmailError} when the connection is closed: Bun then exports nothing, and nothing must not become a key
+   */
   exportKey(label: string, context: Uint8Array): Uint8Array<ArrayBuffer> {
-    return new Uint8Array(this.#socket.exportKeyingMaterial(EXPORT_BYTES, label, Buffer.from(context)));
+    const exported: Uint8Array | undefined = this.#socket.exportKeyingMaterial(
+      EXPORT_BYTES,
+      label,
+      Buffer.from(context),
+    );
+    if (exported?.length !== EXPORT_BYTES)
+      throw new OmailError("The connection was closed during the log-in");
+    return new Uint8Array(exported);
   }
 
   /**

@@ -24,6 +24,25 @@ import {
 import { SOCKET_BUFFER_BYTES } from "./limits.ts";
 import type { DatagramSocket, ReceiveDatagrams, SendResult } from "./udp.ts";
 
+/**
+ * Errors that an ICMP message left on the socket (ip(7), IP_RECVERR): the next send reports and clears them, whoever it
+ * is for. Without a second try anybody's "port unreachable" would cost somebody else a record.
+ */
+const PENDING_ERRORS = new Set([
+  "ECONNREFUSED",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "EHOSTDOWN",
+  "ECONNRESET",
+  "EPROTO",
+]);
+
+/**
+ * The path takes less than a full datagram: the kernel fragments lone datagrams, but refuses to segment into ones that
+ * it would have to fragment (udp_send_skb in net/ipv4/udp.c: EMSGSIZE, before Linux 6.13 EINVAL).
+ */
+const PATH_TOO_NARROW = new Set(["EMSGSIZE", "EINVAL"]);
+
 type BunSocket = Bun.udp.Socket<"uint8array"> & { readonly fd: number };
 
 /**
@@ -125,10 +144,21 @@ class BunDatagramSocket implements DatagramSocket {
       return this.#socket.send(bytes, port, host) ? "sent" : "full";
     } catch (error) {
       this.#handlers.lastError = messageOf(error);
-      if (alone || !this.#gso || errorCode(error) !== "EIO") return "failed";
-      // EIO: the outgoing device cannot segment (udp_send_skb in net/ipv4/udp.c); it is asked once and no more
-      this.#giveUpSegmentation();
-      return this.send(bytes, segmentBytes, host, port);
+      return this.#sendAgain(errorCode(error), bytes, segmentBytes, host, port);
+    }
+  }
+
+  /** Once more after an error that is not about these bytes, or that sending piece by piece avoids. */
+  #sendAgain(code: string, bytes: Uint8Array, segmentBytes: number, host: string, port: number): SendResult {
+    // EIO: the outgoing device cannot segment (udp_send_skb in net/ipv4/udp.c); it is asked once and no more
+    if (code === "EIO") this.#gso = false;
+    else if (!PATH_TOO_NARROW.has(code) && !PENDING_ERRORS.has(code)) return "failed";
+    if (!PENDING_ERRORS.has(code) && this.#setOption(SOL_UDP, UDP_SEGMENT, 0)) this.#segmentBytes = 0;
+    try {
+      return this.#sendOneByOne(bytes, segmentBytes, host, port);
+    } catch (error) {
+      this.#handlers.lastError = messageOf(error);
+      return "failed";
     }
   }
 
@@ -137,6 +167,7 @@ class BunDatagramSocket implements DatagramSocket {
   }
 
   #sendOneByOne(bytes: Uint8Array, segmentBytes: number, host: string, port: number): SendResult {
+    if (this.#gso) this.#segmentFor(Math.min(segmentBytes, bytes.length), 0);
     for (let at = 0; at < bytes.length; at += segmentBytes) {
       const end = Math.min(bytes.length, at + segmentBytes);
       // the pieces before this one are out: sending all again would be worse than losing the rest of the record

@@ -114,6 +114,22 @@ test("startClient() warns of a new certificate that comes with a good proof", as
   expect(client.log.lines.filter((line) => line.includes("new certificate"))).toHaveLength(1);
 });
 
+test("startClient() with a tunnel does not take a stranger's refusal for its server's", async () => {
+  const { makeSelfSignedCertificate } = await import("../../lib/certificate.ts");
+  const other = await makeSelfSignedCertificate({ name: "new", hosts: [], nowMs: Date.now(), validDays: 1 });
+  const server = await harness.server();
+  const client = harness.client(server);
+  await untilConnected(client);
+  const { port } = server.server;
+  await server.server.stop("restart");
+  const users = [{ name: "alice", password: "not the client's" }];
+  const stranger = await harness.server({ certificate: other, users, listen: { host: "127.0.0.1", port } });
+  const refusals = () => client.log.lines.filter((line) => line.includes("The server refused")).length;
+  await until(() => refusals() > 0);
+  expect((await client.client.status()).state).toBe("reconnecting");
+  await stranger.server.stop("gone");
+});
+
 test("startClient() comes back after a restart of the server, with the same inner addresses", async () => {
   const server = await harness.server();
   const other = harness.client(server);

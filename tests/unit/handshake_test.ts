@@ -133,6 +133,16 @@ test("ServerHandshake refuses a wrong password and an unknown user with the same
   expect(policy.opened).toEqual([]);
 });
 
+test("ServerHandshake refuses a user who was removed between challenge and proof", async () => {
+  const policy = new TestPolicy();
+  const present = policy.verifierOf;
+  let asked = 0;
+  policy.verifierOf = (user) => (++asked === 1 ? present(user) : fakeVerifier(new Uint8Array(32), user));
+  const { refusal } = await run(clientOf(), serverOf(policy));
+  expect(refusal?.code).toBe("refused");
+  expect(policy.opened).toEqual([]);
+});
+
 test("a log-in relayed between two TLS connections is refused", async () => {
   const { refusal } = await run(clientOf(), serverOf(new TestPolicy(), "another connection"));
   expect(refusal?.code).toBe("refused");

@@ -36,6 +36,14 @@ test("a token's life starts to run when the connection is lost", async () => {
   expect(await tokens.redeem(token(2), 11_000)).toBeNull();
 });
 
+test("stopExpiry() lets a token live on with its connection", async () => {
+  const tokens = new ResumeTokens(1_000);
+  await tokens.issue(5, token(1));
+  tokens.startExpiry(5, 10_000);
+  tokens.stopExpiry(5);
+  expect(await tokens.redeem(token(1), 99_000)).toBe(5);
+});
+
 test("forget() makes the token of an ended session worthless", async () => {
   const tokens = new ResumeTokens(1_000);
   await tokens.issue(5, token(1));
