@@ -82,8 +82,6 @@ export interface UtunCalls {
   connect(fd: number, address: Uint8Array): number;
   /** @returns the bytes that the kernel put into `value`, or a negative number */
   getsockopt(fd: number, level: number, option: number, value: Uint8Array): number;
-  /** Reads one packet into `into`, which is kept reachable by its owner. */
-  read(fd: number, into: Uint8Array): number;
   /** Writes the first `length` bytes of `bytes`. */
   write(fd: number, bytes: Uint8Array, length: number): number;
   close(fd: number): number;
@@ -136,7 +134,6 @@ function openCalls(): UtunCalls {
       const result = system.getsockopt(fd, level, option, value, optionLength);
       return result < 0 ? result : optionLength[0];
     },
-    read: (fd, into) => Number(libc.read(fd, into, into.length)),
     write: (fd, bytes, length) => Number(libc.write(fd, bytes, length)),
     close: (fd) => libc.close(fd),
     errno,

@@ -9,7 +9,7 @@
 import { REPLAY_WINDOW_RECORDS } from "./limits.ts";
 
 const WORD_BITS = 32;
-/** One word more than the window needs, because the word of the newest number is only partly used (RFC 6479, section 3). */
+/** More words than the window needs (RFC 6479, section 3: the newest is only partly used); doubled, so a power of two. */
 const WORDS = (REPLAY_WINDOW_RECORDS / WORD_BITS) * 2;
 
 /** State: a bitmap of {@link REPLAY_WINDOW_RECORDS} numbers that ends at the highest number marked. */

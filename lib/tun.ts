@@ -31,3 +31,9 @@ export interface PacketDevice {
   /** Stops reading; the descriptor stays open. */
   stop(): void;
 }
+
+/** The part of a stream reader that a device reads its descriptor by. */
+export interface ChunkReader {
+  read(): Promise<{ readonly done: boolean; readonly value?: Uint8Array<ArrayBuffer> | undefined }>;
+  cancel(): Promise<void>;
+}

@@ -28,7 +28,7 @@ import {
   TUNSETIFF,
   TUNSETOFFLOAD,
 } from "./libc_linux.ts";
-import type { PacketDevice, TunDevice } from "./tun.ts";
+import type { ChunkReader, PacketDevice, TunDevice } from "./tun.ts";
 
 const DEVICE = "/dev/net/tun";
 /** Chunks below this are joined with what was read ahead; a longer one is worth a record of its own. */
@@ -116,12 +116,6 @@ function attachError(name: string, code: number): Error {
     );
   }
   return new SystemError(`Cannot make interface "${name}": ${reason}`, "ioctl TUNSETIFF", code);
-}
-
-/** The part of a stream reader that is used here. */
-interface ChunkReader {
-  read(): Promise<{ readonly done: boolean; readonly value?: Uint8Array<ArrayBuffer> | undefined }>;
-  cancel(): Promise<void>;
 }
 
 /**

@@ -31,7 +31,7 @@ import {
   utunCalls,
 } from "./libc_macos.ts";
 import { ipVersion, packetLength } from "./packet.ts";
-import type { PacketDevice, TunDevice } from "./tun.ts";
+import type { ChunkReader, PacketDevice, TunDevice } from "./tun.ts";
 
 /** The largest IP packet; the interface's MTU keeps real ones far below. */
 const PACKET_BYTES = 65_535;
@@ -119,19 +119,12 @@ export function stripFamilies(bytes: Uint8Array): number {
   return to;
 }
 
-/** The part of a stream reader that is used here. */
-interface ChunkReader {
-  read(): Promise<{ readonly done: boolean; readonly value?: Uint8Array | undefined }>;
-  cancel(): Promise<void>;
-}
-
 /**
  * The packet path's end of an open utun descriptor.
  *
  * Bun's event loop watches the descriptor through a stream, which reads a socket by recv(2) into no less than 64 KB, so
- * that packets stay whole; what its chunk left in the queue is drained by read(2). The kernel only sees buffers that are
- * fields of this object, so that the collector cannot free them meanwhile: without offloads a packet is small, and
- * copying it costs less than gathering it from two places.
+ * that packets stay whole. What we write is copied to a field of this object, so that the collector cannot free it under
+ * the kernel: without offloads a packet is small, and copying it costs less than gathering it from two places.
  */
 export class MacosPacketDevice implements PacketDevice {
   readonly offload = false;

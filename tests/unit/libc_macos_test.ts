@@ -107,7 +107,6 @@ describe.skipIf(process.platform !== "linux")("utunCalls", () => {
     for (const call of [
       () => calls.connect(-1, new Uint8Array(16)),
       () => calls.getsockopt(-1, SOL_SOCKET, SO_TYPE, new Uint8Array(4)),
-      () => calls.read(-1, new Uint8Array(4)),
       () => calls.write(-1, new Uint8Array(4), 4),
       () => calls.close(-1),
     ]) {

@@ -36,7 +36,6 @@ function withFamily(packet: Uint8Array): Uint8Array {
 class ScriptedKernel implements UtunCalls {
   readonly log: string[] = [];
   readonly written: Uint8Array[] = [];
-  readonly waiting: Uint8Array[] = [];
   failing: { readonly call: string; readonly code: number } | null = null;
   #errno = 0;
 
@@ -70,13 +69,6 @@ class ScriptedKernel implements UtunCalls {
     return this.#called("getsockopt", `${fd} ${level} ${option} ${value.length}`, 6);
   }
 
-  read(_fd: number, into: Uint8Array): number {
-    const next = this.waiting.shift();
-    if (next === undefined) return -1;
-    into.set(next);
-    return next.length;
-  }
-
   write(_fd: number, packet: Uint8Array, length: number): number {
     this.written.push(packet.slice(0, length));
     return this.#called("write", String(length), length);
@@ -92,7 +84,7 @@ class ScriptedKernel implements UtunCalls {
 }
 
 /** Plays the stream: gives `chunks`, then the end. */
-function streamOf(...chunks: Uint8Array[]) {
+function streamOf(...chunks: Uint8Array<ArrayBuffer>[]) {
   return {
     read: () => Promise.resolve({ done: chunks.length === 0, value: chunks.shift() }),
     cancel: () => Promise.reject(new Error("already closed")),
