@@ -26,7 +26,10 @@ export const TUNNEL_FLAGS = {
   "password-file": valueFlag("FILE", "File with the password, - for standard input (else OMAIL_PASSWORD)"),
   ...INSTANCE_FLAGS,
   mtu: valueFlag("BYTES", "Largest packet inside the tunnel, or auto (default auto: 1420)"),
-  engine: valueFlag("NAME", "What seals records: web, which is Web Crypto (default web)"),
+  engine: valueFlag(
+    "NAME",
+    "What seals records: web (Web Crypto) or sync (node:crypto: less delay and CPU) (default web)",
+  ),
   keepalive: valueFlag("TIME", "Idle time before a keep-alive, 1s to 25s (default 10s)"),
   ...LOG_FLAGS,
 } as const satisfies ArgsDef;

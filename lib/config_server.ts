@@ -78,7 +78,7 @@ export const TUNNEL_ENTRIES = {
   password: v.optional(secretField),
   "password-file": v.optional(textField),
   mtu: v.optional(mtuField, "auto"),
-  engine: v.optional(choiceField(["web"]), "web"),
+  engine: v.optional(choiceField(["web", "sync"]), "web"),
   keepalive: v.optional(durationField(1_000, 25_000), `${KEEPALIVE_MS}ms`),
 } as const;
 

@@ -9,6 +9,7 @@ import type { Clock } from "./clock.ts";
 import { Inbound } from "./data_plane_inbound.ts";
 import type {
   AddSession,
+  EpochKeys,
   FromDataPlane,
   SessionStats,
   StartData,
@@ -17,11 +18,12 @@ import type {
 } from "./data_plane_message.ts";
 import { Outbound } from "./data_plane_outbound.ts";
 import { DropCounter } from "./drop_counter.ts";
-import { HotWait } from "./hot_wait.ts";
+import type { DataLoop } from "./data_loop.ts";
+import type { Engine } from "./engine.ts";
 import { encodeKeepalive } from "./keepalive.ts";
 import { recordLimitFor } from "./limits.ts";
 import { RecordType } from "./protocol.ts";
-import { Session } from "./session.ts";
+import { type RecordKeys, Session } from "./session.ts";
 import { SessionTable } from "./session_table.ts";
 import type { PacketDevice } from "./tun.ts";
 import type { DatagramSocket } from "./udp.ts";
@@ -35,13 +37,15 @@ const REPLY_EVERY_MS = 10;
 
 /** One running data plane. */
 export class DataPlane {
-  readonly #tun: PacketDevice;
   readonly #udp: DatagramSocket;
+  readonly #loop: DataLoop;
+  readonly #engine: Engine;
   readonly #clock: Clock;
   readonly #emit: (message: FromDataPlane) => void;
   readonly #sessions = new SessionTable();
   readonly #drops = new DropCounter();
   readonly #outbound: Outbound;
+  readonly #inbound: Inbound;
   readonly #keepaliveMs: number;
   readonly #recordLimit: number;
   readonly #lastReplyMs = new WeakMap<Session, number>();
@@ -53,29 +57,36 @@ export class DataPlane {
     start: StartData,
     tun: PacketDevice,
     udp: DatagramSocket,
+    loop: DataLoop,
+    engine: Engine,
     clock: Clock,
     emit: (message: FromDataPlane) => void,
   ) {
-    this.#tun = tun;
+    this.#loop = loop;
+    this.#engine = engine;
     this.#udp = udp;
     this.#clock = clock;
     this.#emit = emit;
     this.#keepaliveMs = start.keepaliveMs;
     this.#recordLimit = recordLimitFor(start.maxDatagramBytes);
-    const hotWait = new HotWait();
-    this.#outbound = new Outbound(tun, udp, this.#sessions, this.#drops, hotWait, start.maxDatagramBytes);
-    const inbound = new Inbound(tun, this.#sessions, this.#drops, hotWait, clock, {
+    this.#outbound = new Outbound(tun, udp, this.#sessions, this.#drops, engine, start.maxDatagramBytes);
+    this.#inbound = new Inbound(tun, this.#sessions, this.#drops, engine, clock, {
       epochConfirmed: (session, epoch) => emit({ kind: "epoch-confirmed", id: session.id, epoch }),
       endpointMoved: (session) => this.#endpointMoved(session),
       replyWanted: (session) => this.#reply(session),
     });
-    udp.onReceive((bytes, host, port) => inbound.receive(bytes, host, port));
   }
 
-  /** Starts moving packets and says that it is ready. */
+  /** Says that the socket is bound and messages are heard. */
+  ready(): void {
+    this.#emit({ kind: "ready", port: this.#udp.port });
+  }
+
+  /** Starts moving packets. */
   run(): void {
     this.#timer = setInterval(() => this.tick(), TICK_MS);
-    this.#outbound.run().catch((error: unknown) => {
+    const ways = { inbound: this.#inbound, outbound: this.#outbound, engine: this.#engine };
+    this.#loop.start(ways, (error) => {
       const reason = error instanceof Error ? error.message : String(error);
       this.#emit({
         kind: "failed",
@@ -83,7 +94,6 @@ export class DataPlane {
         message: `Cannot read the TUN device: ${reason}`,
       });
     });
-    this.#emit({ kind: "ready", port: this.#udp.port });
   }
 
   /** Carries out one message of the control plane. */
@@ -93,7 +103,7 @@ export class DataPlane {
         return this.#addSession(message);
       case "set-epoch": {
         const session = this.#sessions.get(message.id);
-        session?.installEpoch(message.keys, message.sendNow);
+        session?.installEpoch(this.#prepare(message.keys), message.sendNow);
         if (session !== undefined) this.#speak(session);
         return;
       }
@@ -124,6 +134,15 @@ export class DataPlane {
       this.#emit(this.#report(0));
       this.#reportUdpError();
     }
+  }
+
+  /** Keys in the engine's form. */
+  #prepare(keys: EpochKeys): RecordKeys {
+    return {
+      ...keys,
+      sendKey: this.#engine.prepareKey(keys.sendKey),
+      receiveKey: this.#engine.prepareKey(keys.receiveKey),
+    };
   }
 
   #addSession(message: AddSession): void {
@@ -172,7 +191,7 @@ export class DataPlane {
 
   #stop(): void {
     if (this.#timer !== null) clearInterval(this.#timer);
-    this.#tun.stop();
+    this.#loop.stop();
     this.#udp.close();
     this.#emit({ kind: "stopped" });
   }

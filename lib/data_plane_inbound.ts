@@ -13,16 +13,17 @@
  * Nothing is ever answered to an unauthenticated datagram, and it changes nothing but a counter.
  */
 
+import type { HostPort } from "./address.ts";
 import { freeBytes } from "./bytes.ts";
 import type { Clock } from "./clock.ts";
-import { openRecord } from "./crypto.ts";
 import type { DropCounter } from "./drop_counter.ts";
-import type { HotWait } from "./hot_wait.ts";
+import type { Engine, RecordJob, RecordKey } from "./engine.ts";
 import { decodeKeepalive } from "./keepalive.ts";
 import { HEADER_BYTES, OPEN_IN_FLIGHT_BYTES, VNET_HEADER_BYTES } from "./limits.ts";
 import { packetLength } from "./packet.ts";
 import {
   datagramSize,
+  isHeader,
   readEpoch,
   readLength,
   readPiece,
@@ -39,16 +40,43 @@ import type { PacketDevice } from "./tun.ts";
 import { admitOffload, GSO_UDP_L4, vnetGsoType } from "./vnet_header.ts";
 
 /** One record on its way from the socket to the TUN. */
-interface OpenJob {
+class OpenJob implements RecordJob {
+  readonly key: RecordKey;
+  readonly salt: Uint8Array;
   readonly session: Session;
   readonly epoch: ReceivingEpoch;
   readonly sequence: number;
   readonly type: number;
   readonly sealedBytes: number;
-  readonly host: string;
-  readonly port: number;
-  /** Null while opening; the plaintext; or "failed". */
-  plaintext: Uint8Array<ArrayBuffer> | "failed" | null;
+  readonly from: HostPort;
+  body: Uint8Array<ArrayBuffer> | null = null;
+  readonly tag = null;
+  failed = false;
+  readonly #owner: Inbound;
+
+  constructor(
+    owner: Inbound,
+    session: Session,
+    epoch: ReceivingEpoch,
+    sequence: number,
+    type: number,
+    sealedBytes: number,
+    from: HostPort,
+  ) {
+    this.#owner = owner;
+    this.session = session;
+    this.epoch = epoch;
+    this.key = epoch.key;
+    this.salt = epoch.salt;
+    this.sequence = sequence;
+    this.type = type;
+    this.sealedBytes = sealedBytes;
+    this.from = from;
+  }
+
+  settled(): void {
+    this.#owner.opened(this);
+  }
 }
 
 /** What the way in tells its owner. */
@@ -65,7 +93,7 @@ export class Inbound {
   readonly #tun: PacketDevice;
   readonly #sessions: SessionTable;
   readonly #drops: DropCounter;
-  readonly #hotWait: HotWait;
+  readonly #engine: Engine;
   readonly #clock: Clock;
   readonly #events: InboundEvents;
   readonly #jobs: OpenJob[] = [];
@@ -77,26 +105,38 @@ export class Inbound {
     tun: PacketDevice,
     sessions: SessionTable,
     drops: DropCounter,
-    hotWait: HotWait,
+    engine: Engine,
     clock: Clock,
     events: InboundEvents,
   ) {
     this.#tun = tun;
     this.#sessions = sessions;
     this.#drops = drops;
-    this.#hotWait = hotWait;
+    this.#engine = engine;
     this.#clock = clock;
     this.#events = events;
   }
 
-  /** Takes one received buffer, which may hold many datagrams of one sender. The buffer is overwritten. */
-  receive(bytes: Uint8Array<ArrayBuffer>, host: string, port: number): void {
+  /** Takes one received buffer of `end` bytes, which may hold many datagrams of one sender. The buffer is overwritten. */
+  receive(bytes: Uint8Array<ArrayBuffer>, end: number, from: HostPort): void {
     let offset = 0;
-    while (offset < bytes.length) {
-      const size = datagramSize(bytes, offset, bytes.length);
+    while (offset < end) {
+      const size = datagramSize(bytes, offset, end);
       if (size === 0) return this.#drops.add("datagram-malformed");
-      offset += this.#datagram(bytes, offset, size, host, port);
+      offset += this.#datagram(bytes, offset, size, end, from);
     }
+  }
+
+  /** Takes one whole record: its header at the beginning of `header`, its sealed bytes at the beginning of `sealed`. */
+  receiveRecord(header: Uint8Array<ArrayBuffer>, sealed: Uint8Array<ArrayBuffer>, from: HostPort): void {
+    if (!isHeader(header, 0)) return this.#drops.add("datagram-malformed");
+    const session = this.#sessions.get(readSessionId(header, 0));
+    if (session === undefined) return this.#drops.add("session-unknown");
+    const epoch = session.findEpoch(readEpoch(header, 0));
+    if (epoch === undefined) return this.#drops.add("epoch-unknown");
+    const sequence = readSequence(header, 0);
+    if (!epoch.window.accepts(sequence)) return this.#drops.add("record-replayed");
+    this.#open(session, epoch, sequence, header, 0, sealed, 0, from);
   }
 
   /** Takes the datagram at `offset`, and with it the rest of its record if that follows. @returns bytes consumed */
@@ -104,8 +144,8 @@ export class Inbound {
     bytes: Uint8Array<ArrayBuffer>,
     offset: number,
     size: number,
-    host: string,
-    port: number,
+    end: number,
+    from: HostPort,
   ): number {
     const session = this.#sessions.get(readSessionId(bytes, offset));
     if (session === undefined) return this.#dropped("session-unknown", size);
@@ -114,18 +154,18 @@ export class Inbound {
     const sequence = readSequence(bytes, offset);
     if (!epoch.window.accepts(sequence)) return this.#dropped("record-replayed", size);
     if (readPieces(bytes, offset) === 1) {
-      this.#open(session, epoch, sequence, bytes, offset, host, port);
+      this.#open(session, epoch, sequence, bytes, offset, bytes, offset + HEADER_BYTES, from);
       return size;
     }
-    const together = joinPieces(bytes, offset, size);
+    const together = joinPieces(bytes, offset, size, end);
     if (together > 0) {
-      this.#open(session, epoch, sequence, bytes, offset, host, port);
+      this.#open(session, epoch, sequence, bytes, offset, bytes, offset + HEADER_BYTES, from);
       return together;
     }
     const nowMs = this.#clock.monotonicMs();
-    if (!session.admitsPieces(host, port, nowMs)) return this.#dropped("endpoint-unproven", size);
+    if (!session.admitsPieces(from, nowMs)) return this.#dropped("endpoint-unproven", size);
     const whole = session.reassembly.add(bytes, offset, size, nowMs);
-    if (whole !== null) this.#open(session, epoch, sequence, whole, 0, host, port);
+    if (whole !== null) this.#open(session, epoch, sequence, whole, 0, whole, HEADER_BYTES, from);
     return size;
   }
 
@@ -134,43 +174,39 @@ export class Inbound {
     return size;
   }
 
-  /** Opens the record whose header is at `offset` and whose sealed bytes follow it. */
+  /** Opens the record whose header is at `header[offset]` and whose sealed bytes are at `sealed[start]`. */
   #open(
     session: Session,
     epoch: ReceivingEpoch,
     sequence: number,
-    bytes: Uint8Array<ArrayBuffer>,
+    header: Uint8Array<ArrayBuffer>,
     offset: number,
-    host: string,
-    port: number,
+    sealed: Uint8Array<ArrayBuffer>,
+    start: number,
+    from: HostPort,
   ): void {
-    const sealedBytes = readLength(bytes, offset);
+    const sealedBytes = readLength(header, offset);
     if (this.#inFlightBytes + sealedBytes > OPEN_IN_FLIGHT_BYTES) return this.#drops.add("open-overload");
-    const type = readType(bytes, offset);
-    const job: OpenJob = { session, epoch, sequence, type, sealedBytes, host, port, plaintext: null };
+    const type = readType(header, offset);
+    const job = new OpenJob(this, session, epoch, sequence, type, sealedBytes, from);
     this.#jobs.push(job);
     this.#inFlightBytes += sealedBytes;
-    this.#hotWait.started(sealedBytes);
-    const sealed = bytes.subarray(offset + HEADER_BYTES, offset + HEADER_BYTES + sealedBytes);
-    openRecord(epoch.key, epoch.salt, bytes, offset, sealed).then(
-      (plaintext) => this.#opened(job, new Uint8Array(plaintext)),
-      () => this.#opened(job, "failed"),
-    );
+    this.#engine.open(job, header, offset, sealed, start, start + sealedBytes);
   }
 
-  #opened(job: OpenJob, plaintext: Uint8Array<ArrayBuffer> | "failed"): void {
-    job.plaintext = plaintext;
-    this.#hotWait.finished();
+  /** The engine is done with a record; called by the job itself. */
+  opened(job: OpenJob): void {
     if (this.#jobs[0] !== job) return;
     let done = 0;
     for (const ready of this.#jobs) {
-      if (ready.plaintext === null) break;
+      const plaintext = ready.body;
+      if (plaintext === null && !ready.failed) break;
       this.#inFlightBytes -= ready.sealedBytes;
       done++;
-      if (ready.plaintext === "failed") this.#drops.add("decrypt-failed");
+      if (plaintext === null) this.#drops.add("decrypt-failed");
       else {
-        if (!ready.session.removed) this.#deliver(ready, ready.plaintext);
-        freeBytes(ready.plaintext);
+        if (!ready.session.removed) this.#deliver(ready, plaintext);
+        freeBytes(plaintext);
       }
     }
     this.#jobs.splice(0, done);
@@ -182,7 +218,7 @@ export class Inbound {
     const nowMs = this.#clock.monotonicMs();
     const news = session.recordOpened(epoch, sequence, nowMs);
     if (news === "replayed") return this.#drops.add("record-replayed");
-    const moved = session.placeEndpoint(epoch.epoch, sequence, job.host, job.port);
+    const moved = session.placeEndpoint(epoch.epoch, sequence, job.from);
     if (moved) this.#events.endpointMoved(session);
     if (news === "confirmed") this.#events.epochConfirmed(session, epoch.epoch);
     if (job.type === RecordType.keepalive) this.#keepalive(session, plaintext, nowMs);
@@ -254,14 +290,15 @@ export class Inbound {
  * first header, in place.
  *
  * @param size size of the first datagram
+ * @param end where the received bytes end
  * @returns bytes that the record's datagrams took, or 0 when the record is not all here (nothing was moved)
  */
-export function joinPieces(bytes: Uint8Array, offset: number, size: number): number {
+export function joinPieces(bytes: Uint8Array, offset: number, size: number, end: number): number {
   const pieces = readPieces(bytes, offset);
   if (readPiece(bytes, offset) !== 0) return 0;
   const payload = size - HEADER_BYTES;
   const total = readLength(bytes, offset) + pieces * HEADER_BYTES;
-  if (offset + total > bytes.length) return 0;
+  if (offset + total > end) return 0;
   for (let i = 1; i < pieces; i++) if (!continues(bytes, offset, offset + i * size, i)) return 0;
   for (let i = 1; i < pieces; i++) {
     const from = offset + i * size + HEADER_BYTES;

@@ -34,6 +34,8 @@ export interface StartData {
   /** Largest UDP payload we send. */
   readonly maxDatagramBytes: number;
   readonly engine: EngineName;
+  /** eventfd that the control plane counts up after each message, see `data_loop_poll.ts`; -1 without one. */
+  readonly wakeFd: number;
   readonly keepaliveMs: number;
 }
 

@@ -13,23 +13,16 @@
  * queues build up in the kernel, where TCP's pacing and the interface's queue discipline see them.
  */
 
+import type { HostPort } from "./address.ts";
 import { freeBytes } from "./bytes.ts";
 import { completeChecksum } from "./checksum.ts";
-import { sealRecord } from "./crypto.ts";
 import type { DropCounter } from "./drop_counter.ts";
-import type { HotWait } from "./hot_wait.ts";
-import {
-  HEADER_BYTES,
-  MAX_MTU_BYTES,
-  MAX_SEND_BYTES,
-  SEAL_IN_FLIGHT_BYTES,
-  TAG_BYTES,
-  VNET_HEADER_BYTES,
-} from "./limits.ts";
+import type { Engine, RecordJob, RecordKey } from "./engine.ts";
+import { HEADER_BYTES, MAX_MTU_BYTES, SEAL_IN_FLIGHT_BYTES, TAG_BYTES, VNET_HEADER_BYTES } from "./limits.ts";
 import { ipHeaderBytes, packetLength } from "./packet.ts";
-import { piecesFor, pieceSize, RecordType, writeHeader, writePiece } from "./protocol.ts";
+import { piecesFor, RecordType, writeHeader } from "./protocol.ts";
 import { segmentCount, segmentedBytes, writeSegments } from "./segment.ts";
-import type { Session } from "./session.ts";
+import type { SendingEpoch, Session } from "./session.ts";
 import type { SessionTable } from "./session_table.ts";
 import type { PacketDevice } from "./tun.ts";
 import type { DatagramSocket } from "./udp.ts";
@@ -43,13 +36,36 @@ import {
 } from "./vnet_header.ts";
 
 /** One record on its way from numbering to transmission. */
-interface SealJob {
+class SealJob implements RecordJob {
+  readonly key: RecordKey;
+  readonly salt: Uint8Array;
   readonly session: Session;
-  readonly header: Uint8Array;
+  readonly header = new Uint8Array(HEADER_BYTES);
   readonly plaintextBytes: number;
   readonly pieces: number;
-  /** Null while sealing; the sealed record; or "failed". */
-  sealed: Buffer<ArrayBuffer> | "failed" | null;
+  body: Uint8Array<ArrayBuffer> | null = null;
+  tag: Uint8Array | null = null;
+  failed = false;
+  readonly #owner: Outbound;
+
+  constructor(
+    owner: Outbound,
+    session: Session,
+    sending: SendingEpoch,
+    plaintextBytes: number,
+    pieces: number,
+  ) {
+    this.#owner = owner;
+    this.session = session;
+    this.key = sending.key;
+    this.salt = sending.salt;
+    this.plaintextBytes = plaintextBytes;
+    this.pieces = pieces;
+  }
+
+  settled(): void {
+    this.#owner.sealed(this);
+  }
 }
 
 /** Room for one super-packet cut up for a peer without offload: its headers come back once per segment. */
@@ -61,10 +77,9 @@ export class Outbound {
   readonly #udp: DatagramSocket;
   readonly #sessions: SessionTable;
   readonly #drops: DropCounter;
-  readonly #hotWait: HotWait;
+  readonly #engine: Engine;
   readonly #maxDatagramBytes: number;
   readonly #segmentBuffer = new Uint8Array(SEGMENT_BUFFER_BYTES);
-  readonly #sendBuffer = new Uint8Array(MAX_SEND_BYTES);
   readonly #jobs: SealJob[] = [];
   #inFlightBytes = 0;
   #blocked = false;
@@ -83,27 +98,44 @@ export class Outbound {
     udp: DatagramSocket,
     sessions: SessionTable,
     drops: DropCounter,
-    hotWait: HotWait,
+    engine: Engine,
     maxDatagramBytes: number,
   ) {
     this.#tun = tun;
     this.#udp = udp;
     this.#sessions = sessions;
     this.#drops = drops;
-    this.#hotWait = hotWait;
+    this.#engine = engine;
     this.#maxDatagramBytes = maxDatagramBytes;
-    udp.onDrain(() => this.#unblock());
+    udp.onDrain(() => this.unblock());
   }
 
-  /** Moves packets until the TUN is closed or stopped. */
-  async run(): Promise<void> {
-    for (;;) {
-      const chunk = await this.#tun.read();
-      if (chunk === null) return;
-      this.#take(chunk as Uint8Array<ArrayBuffer>, 0, chunk.length);
-      this.#flush();
-      if (!this.#hasRoom()) await this.#room();
-    }
+  /** Whether more packets may come: what is being sealed is bounded, and the socket takes more. */
+  get hasRoom(): boolean {
+    return this.#inFlightBytes < SEAL_IN_FLIGHT_BYTES && !this.#blocked;
+  }
+
+  /** Whether records wait for the socket. */
+  get isBlocked(): boolean {
+    return this.#blocked;
+  }
+
+  /** Calls `back` once there is room again. */
+  whenRoom(back: () => void): void {
+    this.#roomWanted = back;
+  }
+
+  /** Sends the packets of `bytes[start..end)`, which stand back to back. */
+  packets(bytes: Uint8Array<ArrayBuffer>, start: number, end: number): void {
+    this.#take(bytes, start, end);
+    this.#flush();
+  }
+
+  /** Goes on after the socket was full. */
+  unblock(): void {
+    if (!this.#blocked) return;
+    this.#blocked = false;
+    this.#transmitReady();
   }
 
   /** Sends one record whose plaintext is `plaintext` of type `type`, in turn with the packets. */
@@ -223,21 +255,15 @@ export class Outbound {
     if (packets > 0) session.txBytes += plaintext.length;
     const sealedBytes = plaintext.length + TAG_BYTES;
     const pieces = piecesFor(sealedBytes, this.#maxDatagramBytes);
-    const header = new Uint8Array(HEADER_BYTES);
-    writeHeader(header, 0, type, sealedBytes, session.id, sending.epoch, pieces, sequence);
-    const job: SealJob = { session, header, plaintextBytes: plaintext.length, pieces, sealed: null };
+    const job = new SealJob(this, session, sending, plaintext.length, pieces);
+    writeHeader(job.header, 0, type, sealedBytes, session.id, sending.epoch, pieces, sequence);
     this.#jobs.push(job);
     this.#inFlightBytes += plaintext.length;
-    this.#hotWait.started(plaintext.length);
-    sealRecord(sending.key, sending.salt, header, 0, plaintext).then(
-      (sealed) => this.#sealed(job, Buffer.from(sealed)),
-      () => this.#sealed(job, "failed"),
-    );
+    this.#engine.seal(job, job.header, plaintext);
   }
 
-  #sealed(job: SealJob, sealed: Buffer<ArrayBuffer> | "failed"): void {
-    job.sealed = sealed;
-    this.#hotWait.finished();
+  /** The engine is done with a record; called by the job itself. */
+  sealed(job: SealJob): void {
     if (!this.#blocked && this.#jobs[0] === job) this.#transmitReady();
   }
 
@@ -245,18 +271,19 @@ export class Outbound {
   #transmitReady(): void {
     let done = 0;
     for (const job of this.#jobs) {
-      if (job.sealed === null) break;
-      if (job.sealed === "failed") this.#drops.add("seal-failed");
-      else if (!job.session.removed && !this.#transmit(job, job.sealed)) {
+      const body = job.body;
+      if (body === null && !job.failed) break;
+      if (body === null) this.#drops.add("seal-failed");
+      else if (!job.session.removed && !this.#transmit(job, body)) {
         this.#blocked = true;
         break;
       }
-      if (job.sealed !== "failed") freeBytes(job.sealed);
+      if (body !== null) freeBytes(body);
       this.#inFlightBytes -= job.plaintextBytes;
       done++;
     }
     this.#jobs.splice(0, done);
-    if (this.#roomWanted !== null && this.#hasRoom()) {
+    if (this.#roomWanted !== null && this.hasRoom) {
       const wanted = this.#roomWanted;
       this.#roomWanted = null;
       wanted();
@@ -264,40 +291,15 @@ export class Outbound {
   }
 
   /** @returns false when the socket is full and the record must be sent again later */
-  #transmit(job: SealJob, sealed: Buffer): boolean {
-    const endpoint = job.session.endpoint;
+  #transmit(job: SealJob, body: Uint8Array<ArrayBuffer>): boolean {
+    const endpoint: HostPort | null = job.session.endpoint;
     if (endpoint === null) {
       this.#drops.add("no-endpoint");
       return true;
     }
-    const out = this.#sendBuffer;
-    const piece = pieceSize(sealed.length, job.pieces);
-    let at = 0;
-    for (let i = 0; i < job.pieces; i++) {
-      for (let j = 0; j < HEADER_BYTES; j++) out[at + j] = job.header[j]!;
-      writePiece(out, at, i);
-      // Buffer's copy takes a range; a subarray for each piece would be an object a datagram
-      at += HEADER_BYTES + sealed.copy(out, at + HEADER_BYTES, i * piece, (i + 1) * piece);
-    }
-    const result = this.#udp.send(out.subarray(0, at), HEADER_BYTES + piece, endpoint.host, endpoint.port);
+    const result = this.#udp.sendRecord(job.header, body, job.tag, job.pieces, endpoint);
     if (result === "failed") this.#drops.add("send-failed");
     return result !== "full";
-  }
-
-  #unblock(): void {
-    if (!this.#blocked) return;
-    this.#blocked = false;
-    this.#transmitReady();
-  }
-
-  #hasRoom(): boolean {
-    return this.#inFlightBytes < SEAL_IN_FLIGHT_BYTES && !this.#blocked;
-  }
-
-  #room(): Promise<void> {
-    return new Promise((resolve) => {
-      this.#roomWanted = resolve;
-    });
   }
 }
 

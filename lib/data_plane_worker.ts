@@ -1,6 +1,8 @@
 /** Starts the data plane in a Worker and speaks with it; the other end is `data_worker.ts`. */
 
 import type { DataPlanePort, FromDataPlane, StartData, ToDataPlane } from "./data_plane_message.ts";
+import { libc, ptr } from "./libc.ts";
+import { EFD_CLOEXEC, EFD_NONBLOCK, eventfd } from "./libc_linux.ts";
 import { OmailError, PrivilegeError, SystemError, UsageError } from "./errors.ts";
 
 /** A data plane in a Worker. */
@@ -25,7 +27,10 @@ function workerFile(): string | URL {
 }
 
 /** Starts the Worker and sends it `start`. */
-export function startWorkerDataPlane(start: StartData): WorkerDataPlane {
+export function startWorkerDataPlane(options: Omit<StartData, "wakeFd">): WorkerDataPlane {
+  const wakeFd = process.platform === "linux" ? eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC) : -1;
+  const one = new BigUint64Array([1n]);
+  const start: StartData = { ...options, wakeFd };
   const worker = new Worker(workerFile());
   const ready = Promise.withResolvers<number>();
   const failure = Promise.withResolvers<never>();
@@ -49,7 +54,11 @@ export function startWorkerDataPlane(start: StartData): WorkerDataPlane {
   // Both are looked at by whoever holds this object, possibly later than they reject.
   ready.promise.catch(() => {});
   failure.promise.catch(() => {});
-  const post = (message: ToDataPlane): void => worker.postMessage(message);
+  const post = (message: ToDataPlane): void => {
+    worker.postMessage(message);
+    // a thread that sleeps in poll(2) hears no message
+    if (wakeFd >= 0) libc.write(wakeFd, ptr(one), 8);
+  };
   post(start);
   return {
     ready: ready.promise,

@@ -3,10 +3,13 @@
 import { systemClock } from "./clock.ts";
 import { DataPlane } from "./data_plane.ts";
 import type { FromDataPlane, StartData, ToDataPlane } from "./data_plane_message.ts";
+import { EventDataLoop } from "./data_loop_events.ts";
+import { PollDataLoop } from "./data_loop_poll.ts";
+import type { Engine } from "./engine.ts";
+import { openEngine } from "./engines.ts";
 import { selfTest } from "./self_test.ts";
-import type { PacketDevice } from "./tun.ts";
 import { LinuxPacketDevice } from "./tun_linux.ts";
-import { openUdp } from "./udp_bun.ts";
+import { type BunDatagramSocket, openUdp } from "./udp_bun.ts";
 
 declare const self: Worker;
 
@@ -18,26 +21,35 @@ function emit(message: FromDataPlane): void {
   self.postMessage(message);
 }
 
-async function openPacketDevice({ tunFd, tunOffload }: StartData): Promise<PacketDevice> {
-  if (process.platform !== "darwin") return new LinuxPacketDevice(tunFd, tunOffload);
-  const { MacosPacketDevice } = await import("./tun_macos.ts");
-  return new MacosPacketDevice(tunFd);
-}
-
 async function start(message: StartData): Promise<void> {
   try {
+    const engine = openEngine(message.engine);
     const udp = await openUdp(message.bind);
-    const tun = await openPacketDevice(message);
-    const started = new DataPlane(message, tun, udp, systemClock, emit);
-    started.run();
+    const started = await assemble(message, udp, engine);
+    started.ready();
     for (const earlier of waiting.splice(0)) started.handle(earlier);
     dataPlane = started;
-    // beside the log-in, which takes longer
-    await selfTest(message.tunOffload);
+    // beside the log-in, which takes longer; packets wait in the kernel
+    await selfTest(engine.name, message.tunOffload);
+    started.run();
   } catch (error) {
     const reason = error instanceof Error ? error : new Error(String(error));
     emit({ kind: "failed", errorName: reason.name, message: reason.message });
   }
+}
+
+/** On Linux the loop of poll(2), elsewhere Bun's event loop. */
+async function assemble(message: StartData, udp: BunDatagramSocket, engine: Engine): Promise<DataPlane> {
+  const { tunFd, tunOffload } = message;
+  if (process.platform === "linux") {
+    const tun = new LinuxPacketDevice(tunFd, tunOffload);
+    const socket = udp.toPoll();
+    const loop = new PollDataLoop(tun, socket, message.wakeFd);
+    return new DataPlane(message, tun, socket, loop, engine, systemClock, emit);
+  }
+  const { MacosPacketDevice } = await import("./tun_macos.ts");
+  const tun = new MacosPacketDevice(tunFd);
+  return new DataPlane(message, tun, udp, new EventDataLoop(tun, udp), engine, systemClock, emit);
 }
 
 self.onmessage = (event: MessageEvent<ToDataPlane>) => {

@@ -135,8 +135,7 @@ export async function deriveEpochSecrets(
 }
 
 /**
- * Derives the keys of an epoch as one end uses them. The exchange's secret and the raw keys are wiped; what remains
- * cannot be exported.
+ * Derives the keys of an epoch as one end uses them. The exchange's secret and the raw keys are wiped.
  */
 export async function deriveEpochKeys(
   role: Role,
@@ -241,9 +240,12 @@ async function decapsulate(own: CryptoKey, ciphertext: Uint8Array): Promise<Uint
   return new Uint8Array(await mlkem.decapsulateBits(MLKEM, own, ciphertext));
 }
 
-/** Non-extractable; it may seal and open, so that one import serves both ends in a process that holds both. */
+/**
+ * It may seal and open, so that one import serves both ends in a process that holds both. Extractable, because node:crypto
+ * takes no other (`engine_sync.ts`); it never leaves this process all the same.
+ */
 function importAesKey(raw: Uint8Array<ArrayBuffer>): Promise<CryptoKey> {
-  return crypto.subtle.importKey("raw", raw, "AES-GCM", false, ["encrypt", "decrypt"]);
+  return crypto.subtle.importKey("raw", raw, "AES-GCM", true, ["encrypt", "decrypt"]);
 }
 
 function joinAndWipe(first: Uint8Array, second: Uint8Array): Uint8Array<ArrayBuffer> {

@@ -47,3 +47,25 @@ export const ioctl = openLibrary({
 export const ioctlNumber = openLibrary({
   ioctl: { args: [FFIType.i32, FFIType.u64_fast, FFIType.u64_fast], returns: FFIType.i32 },
 }).ioctl;
+
+const SOCKET_SYMBOLS = openLibrary({
+  poll: { args: [FFIType.ptr, FFIType.u64_fast, FFIType.i32], returns: FFIType.i32 },
+  // their counts never exceed 31 bits here, so the low half of ssize_t is enough
+  read: { args: [FFIType.i32, FFIType.ptr, FFIType.u64_fast], returns: FFIType.i32 },
+  recvmsg: { args: [FFIType.i32, FFIType.ptr, FFIType.i32], returns: FFIType.i32 },
+  sendmsg: { args: [FFIType.i32, FFIType.ptr, FFIType.i32], returns: FFIType.i32 },
+  eventfd: { args: [FFIType.u32, FFIType.i32], returns: FFIType.i32 },
+  dup: { args: [FFIType.i32], returns: FFIType.i32 },
+});
+
+/** poll(2), read(2), recvmsg(2), sendmsg(2), eventfd(2), dup(2). */
+export const { poll, read, recvmsg, sendmsg, eventfd, dup } = SOCKET_SYMBOLS;
+
+export const POLLIN = 0x001;
+export const POLLOUT = 0x004;
+export const EFD_NONBLOCK = O_NONBLOCK;
+export const EFD_CLOEXEC = O_CLOEXEC;
+
+/** asm-generic/errno.h; EWOULDBLOCK is the same. */
+export const EAGAIN = 11;
+export const ENOBUFS = 105;

@@ -85,7 +85,7 @@ function startMessage(
   config: ServerConfig | ClientConfig,
   tun: TunDevice,
   bind: StartData["bind"],
-): StartData {
+): Omit<StartData, "wakeFd"> {
   return {
     kind: "start",
     role,

@@ -99,21 +99,57 @@ export function piecesFor(length: number, maxDatagramBytes: number): number {
 }
 
 /**
+ * Writes the datagrams of a sealed record back to back: each piece behind its header.
+ *
+ * @param header of piece 0
+ * @param body ciphertext, with the tag behind it unless `tag` is given
+ * @returns bytes written
+ */
+export function writeDatagrams(
+  out: Uint8Array,
+  header: Uint8Array,
+  body: Uint8Array,
+  tag: Uint8Array | null,
+  pieces: number,
+): number {
+  const length = body.length + (tag?.length ?? 0);
+  const piece = pieceSize(length, pieces);
+  let at = 0;
+  for (let i = 0; i < pieces; i++) {
+    for (let j = 0; j < HEADER_BYTES; j++) out[at + j] = header[j]!;
+    writePiece(out, at, i);
+    at += HEADER_BYTES;
+    const from = i * piece;
+    const to = Math.min(from + piece, length);
+    const inBody = Math.min(to, body.length);
+    if (from < inBody) out.set(body.subarray(from, inBody), at);
+    for (let j = Math.max(from, body.length); j < to; j++) out[at + j - from] = tag![j - body.length]!;
+    at += to - from;
+  }
+  return at;
+}
+
+/**
  * Checks the header at `offset` of a received buffer that ends at `end`.
  *
  * @returns the size of the datagram, header included, or 0 when the header is malformed or the buffer too short
  */
 export function datagramSize(bytes: Uint8Array, offset: number, end: number): number {
-  if (end - offset <= HEADER_BYTES) return 0;
-  const type = readType(bytes, offset);
-  if (type !== RecordType.data && type !== RecordType.offload && type !== RecordType.keepalive) return 0;
+  if (end - offset <= HEADER_BYTES || !isHeader(bytes, offset)) return 0;
   const length = readLength(bytes, offset);
-  if (length <= TAG_BYTES || length > MAX_RECORD_BYTES) return 0;
   const pieces = readPieces(bytes, offset);
-  const piece = readPiece(bytes, offset);
-  if (pieces === 0 || pieces > MAX_PIECES || piece >= pieces) return 0;
   const size = pieceSize(length, pieces);
-  if (pieces > 1 && size < MIN_PIECE_BYTES) return 0;
-  const payload = piece < pieces - 1 ? size : length - size * (pieces - 1);
+  const payload = readPiece(bytes, offset) < pieces - 1 ? size : length - size * (pieces - 1);
   return offset + HEADER_BYTES + payload <= end ? HEADER_BYTES + payload : 0;
+}
+
+/** Whether the 16 bytes at `offset` are a header that a sender may write. */
+export function isHeader(bytes: Uint8Array, offset: number): boolean {
+  const type = readType(bytes, offset);
+  if (type !== RecordType.data && type !== RecordType.offload && type !== RecordType.keepalive) return false;
+  const length = readLength(bytes, offset);
+  if (length <= TAG_BYTES || length > MAX_RECORD_BYTES) return false;
+  const pieces = readPieces(bytes, offset);
+  if (pieces === 0 || pieces > MAX_PIECES || readPiece(bytes, offset) >= pieces) return false;
+  return pieces === 1 || pieceSize(length, pieces) >= MIN_PIECE_BYTES;
 }

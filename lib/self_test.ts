@@ -8,8 +8,10 @@
 
 import { equalBytes } from "./bytes.ts";
 import { systemClock } from "./clock.ts";
+import { EventDataLoop } from "./data_loop_events.ts";
 import { DataPlane } from "./data_plane.ts";
-import type { StartData } from "./data_plane_message.ts";
+import type { EngineName, StartData } from "./data_plane_message.ts";
+import { openEngine } from "./engines.ts";
 import { SystemError } from "./errors.ts";
 import { DEFAULT_MTU_BYTES, RECORD_OVERHEAD_BYTES, VNET_HEADER_BYTES } from "./limits.ts";
 import { MemoryPacketDevice } from "./tun_memory.ts";
@@ -33,14 +35,11 @@ interface End {
  *
  * @throws {SystemError} when a packet did not arrive as it was sent
  */
-export async function selfTest(offload: boolean): Promise<void> {
+export async function selfTest(engineName: EngineName, offload: boolean): Promise<void> {
   const network = new MemoryNetwork();
-  const key = await crypto.subtle.generateKey({ name: "AES-GCM", length: 256 }, false, [
-    "encrypt",
-    "decrypt",
-  ]);
-  const a = openEnd(network, "a", "b", key as CryptoKey, offload);
-  const b = openEnd(network, "b", "a", key as CryptoKey, offload);
+  const key = await crypto.subtle.generateKey({ name: "AES-GCM", length: 256 }, true, ["encrypt", "decrypt"]);
+  const a = openEnd(network, "a", "b", key as CryptoKey, engineName, offload);
+  const b = openEnd(network, "b", "a", key as CryptoKey, engineName, offload);
   const packet = testPacket(offload);
   for (let i = 0; i < ROUNDS; i++) {
     for (const end of [a, b]) end.tun.inject(packet.slice());
@@ -66,7 +65,14 @@ function failed(what: string): SystemError {
   return new SystemError(`The packet path failed its self-test: ${what}`, "self-test", 0);
 }
 
-function openEnd(network: MemoryNetwork, host: string, peer: string, key: CryptoKey, offload: boolean): End {
+function openEnd(
+  network: MemoryNetwork,
+  host: string,
+  peer: string,
+  key: CryptoKey,
+  engineName: EngineName,
+  offload: boolean,
+): End {
   const tun = new MemoryPacketDevice(offload);
   const start: StartData = {
     kind: "start",
@@ -75,10 +81,13 @@ function openEnd(network: MemoryNetwork, host: string, peer: string, key: Crypto
     tunOffload: offload,
     bind: { host, port: PORT },
     maxDatagramBytes: DEFAULT_MTU_BYTES + RECORD_OVERHEAD_BYTES,
-    engine: "web",
+    engine: engineName,
+    wakeFd: -1,
     keepaliveMs: 10_000,
   };
-  const plane = new DataPlane(start, tun, network.open(host, PORT), systemClock, () => undefined);
+  const udp = network.open(host, PORT);
+  const loop = new EventDataLoop(tun, udp);
+  const plane = new DataPlane(start, tun, udp, loop, openEngine(engineName), systemClock, () => undefined);
   plane.run();
   const endpoint = { host: peer, port: PORT };
   plane.handle({

@@ -6,7 +6,8 @@
  * that was told that the peer has it) or from the first record opened under it, which proves the same.
  */
 
-import type { EpochKeys } from "./data_plane_message.ts";
+import type { HostPort } from "./address.ts";
+import type { RecordKey } from "./engine.ts";
 import type { Keepalive } from "./keepalive.ts";
 import {
   EPOCH_OVERLAP_MS,
@@ -22,10 +23,19 @@ import { ReplayWindow } from "./replay_window.ts";
 /** Time between two tries to prove a new epoch to the peer: a lost keep-alive must not delay the first packet long. */
 const CONFIRM_EVERY_MS = 200;
 
+/** The keys of one epoch in the engine's form, seen from this end; salts have 4 bytes. */
+export interface RecordKeys {
+  readonly epoch: number;
+  readonly sendKey: RecordKey;
+  readonly receiveKey: RecordKey;
+  readonly sendSalt: Uint8Array;
+  readonly receiveSalt: Uint8Array;
+}
+
 /** Keys and counter of one direction, ours to the peer. */
 export interface SendingEpoch {
   readonly epoch: number;
-  readonly key: CryptoKey;
+  readonly key: RecordKey;
   readonly salt: Uint8Array;
   /** The next sequence number; never goes back. */
   sequence: number;
@@ -36,7 +46,7 @@ export interface SendingEpoch {
 /** Keys and replay window of one direction, the peer's to us. */
 export interface ReceivingEpoch {
   readonly epoch: number;
-  readonly key: CryptoKey;
+  readonly key: RecordKey;
   readonly salt: Uint8Array;
   readonly window: ReplayWindow;
   /** A record of this epoch was opened. */
@@ -45,18 +55,12 @@ export interface ReceivingEpoch {
   endsAtMs: number;
 }
 
-/** Where datagrams go. */
-export interface SessionEndpoint {
-  host: string;
-  port: number;
-}
-
 /** The state of one peer; counters are plain fields that the packet path adds to. */
 export class Session {
   readonly id: number;
   readonly peerOffload: boolean;
   readonly reassembly = new Reassembly();
-  endpoint: SessionEndpoint | null;
+  endpoint: HostPort | null;
   sending: SendingEpoch | null = null;
   rxBytes = 0;
   txBytes = 0;
@@ -78,7 +82,7 @@ export class Session {
   /** Epoch and sequence of the record that placed the endpoint: an older record must not move it back. */
   #newestEpoch = -1;
   #newestSequence = -1;
-  #candidate: (SessionEndpoint & { sinceMs: number }) | null = null;
+  #candidate: { readonly endpoint: HostPort; readonly sinceMs: number } | null = null;
   #peerEcho: { sentAtUs: number; atMs: number } | null = null;
   /** Records of epochs that are gone. */
   #pastSeen = 0;
@@ -86,7 +90,7 @@ export class Session {
   #lossSeen = 0;
   #lossExpected = 0;
 
-  constructor(id: number, peerOffload: boolean, endpoint: SessionEndpoint | null, keepaliveMs: number) {
+  constructor(id: number, peerOffload: boolean, endpoint: HostPort | null, keepaliveMs: number) {
     this.id = id;
     this.peerOffload = peerOffload;
     this.endpoint = endpoint;
@@ -104,7 +108,7 @@ export class Session {
   }
 
   /** Installs the keys of a new epoch; an epoch that is already here is left alone. */
-  installEpoch(keys: EpochKeys, sendNow: boolean): void {
+  installEpoch(keys: RecordKeys, sendNow: boolean): void {
     if (this.findEpoch(keys.epoch) !== undefined) return;
     this.#receiving.push({
       epoch: keys.epoch,
@@ -150,13 +154,13 @@ export class Session {
   }
 
   /** Whether pieces from this address may occupy memory: the peer's address, or one candidate for a new one. */
-  admitsPieces(host: string, port: number, nowMs: number): boolean {
-    if (this.endpoint?.host === host && this.endpoint.port === port) return true;
+  admitsPieces(from: HostPort, nowMs: number): boolean {
+    if (isSame(this.endpoint, from)) return true;
     const candidate = this.#candidate;
     if (candidate !== null && nowMs - candidate.sinceMs < REASSEMBLY_TIMEOUT_MS) {
-      return candidate.host === host && candidate.port === port;
+      return isSame(candidate.endpoint, from);
     }
-    this.#candidate = { host, port, sinceMs: nowMs };
+    this.#candidate = { endpoint: from, sinceMs: nowMs };
     return true;
   }
 
@@ -182,13 +186,13 @@ export class Session {
   }
 
   /** Moves the endpoint if this record is the newest so far. @returns whether it moved */
-  placeEndpoint(epoch: number, sequence: number, host: string, port: number): boolean {
+  placeEndpoint(epoch: number, sequence: number, from: HostPort): boolean {
     if (epoch < this.#newestEpoch || (epoch === this.#newestEpoch && sequence <= this.#newestSequence))
       return false;
     this.#newestEpoch = epoch;
     this.#newestSequence = sequence;
-    if (this.endpoint?.host === host && this.endpoint.port === port) return false;
-    this.endpoint = { host, port };
+    if (isSame(this.endpoint, from)) return false;
+    this.endpoint = from;
     this.#candidate = null;
     return true;
   }
@@ -252,6 +256,11 @@ export class Session {
     this.#lossExpected += expected;
     this.#lossSeen += seen;
   }
+}
+
+/** Whether two endpoints are one; a socket gives the same object for the same peer, mostly. */
+function isSame(a: HostPort | null, b: HostPort): boolean {
+  return a === b || (a !== null && a.port === b.port && a.host === b.host);
 }
 
 /** Milliseconds to microseconds modulo 2^32. */

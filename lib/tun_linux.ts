@@ -20,6 +20,7 @@ import {
   O_CLOEXEC,
   O_NONBLOCK,
   O_RDWR,
+  read,
   TUN_F_CSUM,
   TUN_F_TSO4,
   TUN_F_TSO6,
@@ -35,6 +36,16 @@ const DEVICE = "/dev/net/tun";
 const GATHER_BELOW_BYTES = 4_096;
 /** Bytes joined at most before the event loop gets a turn. */
 const GATHERED_BYTES = 16_384;
+/** Room for one super-packet with its virtio header. */
+const PACKET_ROOM_BYTES = 65_536 + 16;
+/**
+ * One {@link LinuxPacketDevice.readAvailable} ends after so many packets, that the other way gets its turn, or when it has
+ * so many bytes: a super-packet is a record of its own, and at the beginning of the buffer its copies are aligned, which
+ * makes copying it (memmove by `rep movsb`) several times faster.
+ */
+const READ_PACKETS = 128;
+const READ_UNTIL_BYTES = 16_384;
+const READ_BYTES = READ_UNTIL_BYTES + PACKET_ROOM_BYTES;
 
 /** struct ifreq with a name and flags, for TUNSETIFF. */
 export function tunRequest(name: string, flags: number): Uint8Array<ArrayBuffer> {
@@ -128,8 +139,11 @@ function attachError(name: string, code: number): Error {
 export class LinuxPacketDevice implements PacketDevice {
   readonly offload: boolean;
   readonly udpOffload: boolean;
-  readonly #fd: number;
-  readonly #reader: ChunkReader;
+  readonly fd: number;
+  /** What {@link readAvailable} filled. */
+  readonly readBuffer = new Uint8Array(READ_BYTES);
+  readonly #readAddress: number = ptr(this.readBuffer);
+  #reader: ChunkReader | null = null;
   #chunk: Uint8Array<ArrayBuffer> | null = null;
   readonly #gathered = new Uint8Array(GATHERED_BYTES);
   #requested = false;
@@ -141,10 +155,24 @@ export class LinuxPacketDevice implements PacketDevice {
   #writeAddress = 0;
 
   constructor(fd: number, offload: boolean) {
-    this.#fd = fd;
+    this.fd = fd;
     this.offload = offload;
     this.udpOffload = offload && enableOffloads(fd);
-    this.#reader = Bun.file(fd).stream().getReader();
+  }
+
+  /**
+   * Reads what waits, packet by packet, up to a bound. Not to be mixed with {@link read}.
+   *
+   * @returns bytes of {@link readBuffer} that now hold packets back to back; 0 when none waits
+   */
+  readAvailable(): number {
+    let end = 0;
+    for (let packets = 0; packets < READ_PACKETS && end < READ_UNTIL_BYTES; packets++) {
+      const count = read(this.fd, (this.#readAddress + end) as Pointer, PACKET_ROOM_BYTES);
+      if (count <= 0) break;
+      end += count;
+    }
+    return end;
   }
 
   async read(): Promise<Uint8Array | null> {
@@ -186,6 +214,7 @@ export class LinuxPacketDevice implements PacketDevice {
   }
 
   async #arrive(): Promise<void> {
+    this.#reader ??= Bun.file(this.fd).stream().getReader();
     const { value, done } = await this.#reader.read();
     this.#arrived = done ? null : (value ?? null);
     this.#ahead = true;
@@ -202,11 +231,11 @@ export class LinuxPacketDevice implements PacketDevice {
       this.#writeBuffer = bytes;
       this.#writeAddress = ptr(bytes);
     }
-    const count = Number(libc.write(this.#fd, (this.#writeAddress + offset) as Pointer, length));
+    const count = Number(libc.write(this.fd, (this.#writeAddress + offset) as Pointer, length));
     return count === length ? 0 : errno();
   }
 
   stop(): void {
-    this.#reader.cancel().catch(() => undefined);
+    this.#reader?.cancel().catch(() => undefined);
   }
 }

@@ -38,7 +38,8 @@ export class MemoryPacketDevice implements PacketDevice {
   }
 
   write(bytes: Uint8Array, offset: number, length: number): number {
-    this.written.push(bytes.slice(offset, offset + length));
+    // a copy, also of a Buffer, whose slice() is none
+    this.written.push(new Uint8Array(bytes.subarray(offset, offset + length)));
     return 0;
   }
 

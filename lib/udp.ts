@@ -1,29 +1,49 @@
 /** What the packet path needs of a UDP socket, whatever carries it. */
 
+import type { HostPort } from "./address.ts";
+
 /** What became of a send. */
 export type SendResult = "sent" | "full" | "failed";
 
 /**
- * Called with a received buffer: one datagram, or several of one sender that the kernel joined (UDP_GRO). The buffer is
- * the receiver's to change, and gone when the call returns.
+ * Called with a received buffer of which the first `end` bytes count: one datagram, or several of one sender that the
+ * kernel joined (UDP_GRO). The buffer is the receiver's to change, and gone when the call returns.
  */
-export type ReceiveDatagrams = (bytes: Uint8Array<ArrayBuffer>, host: string, port: number) => void;
+export type ReceiveDatagrams = (bytes: Uint8Array<ArrayBuffer>, end: number, from: HostPort) => void;
+
+/**
+ * Called with one record that came whole: its first header at the beginning of `header`, its sealed bytes at the beginning
+ * of `sealed`. Both buffers are the receiver's to change, and gone when the call returns.
+ */
+export type ReceiveRecord = (
+  header: Uint8Array<ArrayBuffer>,
+  sealed: Uint8Array<ArrayBuffer>,
+  from: HostPort,
+) => void;
 
 /** An unconnected UDP socket. */
 export interface DatagramSocket {
   /** The local port. */
   readonly port: number;
   /**
-   * Sends `bytes` as datagrams of `segmentBytes` each, the last one possibly shorter.
+   * Sends a sealed record as `pieces` datagrams, see `protocol.ts`.
    *
-   * @returns "full" when the kernel takes no more now ({@link onDrain} follows), "failed" when these datagrams are lost
+   * @param header of piece 0
+   * @param body ciphertext, with the tag behind it unless `tag` is given
+   * @returns "full" when the kernel takes no more now ({@link onDrain} follows), "failed" when this record is lost
    */
-  send(bytes: Uint8Array, segmentBytes: number, host: string, port: number): SendResult;
+  sendRecord(
+    header: Uint8Array,
+    body: Uint8Array<ArrayBuffer>,
+    tag: Uint8Array | null,
+    pieces: number,
+    to: HostPort,
+  ): SendResult;
   /** Registers the receiver of datagrams. */
   onReceive(receive: ReceiveDatagrams): void;
   /** Registers who is told that sending is possible again. */
   onDrain(drained: () => void): void;
-  /** What went wrong last in {@link send}, for the log. */
+  /** What went wrong last in {@link sendRecord}, for the log. */
   readonly lastError: string | null;
   close(): void;
 }

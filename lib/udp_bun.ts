@@ -12,6 +12,7 @@ import { errorCode, messageOf } from "./caught.ts";
 import { SystemError } from "./errors.ts";
 import { libc, ptr } from "./libc.ts";
 import {
+  dup,
   SO_RCVBUF,
   SO_RCVBUFFORCE,
   SO_SNDBUF,
@@ -21,7 +22,11 @@ import {
   UDP_GRO,
   UDP_SEGMENT,
 } from "./libc_linux.ts";
-import { SOCKET_BUFFER_BYTES } from "./limits.ts";
+import { HEADER_BYTES, MAX_SEND_BYTES, SOCKET_BUFFER_BYTES } from "./limits.ts";
+import { pieceSize, writeDatagrams } from "./protocol.ts";
+import { isIP } from "node:net";
+import { AF_INET, AF_INET6 } from "./sockaddr_linux.ts";
+import { PollDatagramSocket } from "./udp_poll.ts";
 import type { DatagramSocket, ReceiveDatagrams, SendResult } from "./udp.ts";
 
 /**
@@ -50,7 +55,7 @@ type BunSocket = Bun.udp.Socket<"uint8array"> & { readonly fd: number };
  *
  * @throws {SystemError} when the address is in use or not of this machine
  */
-export async function openUdp(bind: HostPort): Promise<DatagramSocket> {
+export async function openUdp(bind: HostPort): Promise<BunDatagramSocket> {
   const hosts = bind.host === "" ? ["::", "0.0.0.0"] : [bind.host];
   let failure: unknown;
   for (const host of hosts) {
@@ -90,7 +95,7 @@ class Handlers {
   lastError: string | null = null;
   readonly callbacks = {
     data: (_socket: unknown, bytes: Uint8Array, port: number, address: string): void => {
-      this.receive?.(bytes as Uint8Array<ArrayBuffer>, unmapAddress(address), port);
+      this.receive?.(bytes as Uint8Array<ArrayBuffer>, bytes.length, { host: unmapAddress(address), port });
       freeBytes(bytes as Uint8Array<ArrayBuffer>);
     },
     drain: (): void => this.drained?.(),
@@ -102,12 +107,14 @@ class Handlers {
   };
 }
 
-class BunDatagramSocket implements DatagramSocket {
+/** A socket of Bun. */
+export class BunDatagramSocket implements DatagramSocket {
   readonly port: number;
   readonly #socket: BunSocket;
   readonly #handlers: Handlers;
   /** Passed to setsockopt by address, so it lives as long as the socket. */
   readonly #option = new Int32Array(1);
+  readonly #sendBuffer = new Uint8Array(MAX_SEND_BYTES);
   /** The UDP_SEGMENT now set; 0 is off. */
   #segmentBytes = 0;
   #gso: boolean;
@@ -136,6 +143,19 @@ class BunDatagramSocket implements DatagramSocket {
     this.#handlers.drained = drained;
   }
 
+  sendRecord(
+    header: Uint8Array,
+    body: Uint8Array,
+    tag: Uint8Array | null,
+    pieces: number,
+    to: HostPort,
+  ): SendResult {
+    const end = writeDatagrams(this.#sendBuffer, header, body, tag, pieces);
+    const segmentBytes = HEADER_BYTES + pieceSize(body.length + (tag?.length ?? 0), pieces);
+    return this.send(this.#sendBuffer.subarray(0, end), segmentBytes, to.host, to.port);
+  }
+
+  /** Sends `bytes` as datagrams of `segmentBytes` each, the last one possibly shorter. */
   send(bytes: Uint8Array, segmentBytes: number, host: string, port: number): SendResult {
     const alone = bytes.length <= segmentBytes;
     if (this.#gso) this.#segmentFor(bytes.length, alone ? 0 : segmentBytes);
@@ -160,6 +180,14 @@ class BunDatagramSocket implements DatagramSocket {
       this.#handlers.lastError = messageOf(error);
       return "failed";
     }
+  }
+
+  /** Hands the bound socket over to `data_loop_poll.ts`; this object is done. */
+  toPoll(): PollDatagramSocket {
+    const fd = dup(this.#socket.fd);
+    const family = isIP(this.#socket.hostname) === 6 ? AF_INET6 : AF_INET;
+    this.#socket.close();
+    return new PollDatagramSocket(fd, family, this.port, () => libc.close(fd));
   }
 
   close(): void {

@@ -1,5 +1,8 @@
 /** An in-memory twin of UDP: sockets on one simulated network, with an observer that sees, drops or changes datagrams. */
 
+import type { HostPort } from "./address.ts";
+import { HEADER_BYTES, MAX_SEND_BYTES } from "./limits.ts";
+import { pieceSize, writeDatagrams } from "./protocol.ts";
 import type { DatagramSocket, ReceiveDatagrams, SendResult } from "./udp.ts";
 
 /** What an observer decides about one datagram: pass it on (perhaps changed) or, with null, drop it. */
@@ -49,6 +52,20 @@ export class MemoryDatagramSocket implements DatagramSocket {
     this.port = port;
   }
 
+  sendRecord(
+    header: Uint8Array,
+    body: Uint8Array,
+    tag: Uint8Array | null,
+    pieces: number,
+    to: HostPort,
+  ): SendResult {
+    const out = new Uint8Array(MAX_SEND_BYTES);
+    const end = writeDatagrams(out, header, body, tag, pieces);
+    const segmentBytes = HEADER_BYTES + pieceSize(body.length + (tag?.length ?? 0), pieces);
+    return this.send(out.subarray(0, end), segmentBytes, to.host, to.port);
+  }
+
+  /** Sends raw bytes as datagrams of `segmentBytes` each, the last one possibly shorter. */
   send(bytes: Uint8Array, segmentBytes: number, host: string, port: number): SendResult {
     if (this.full) return "full";
     for (let at = 0; at < bytes.length; at += segmentBytes) {
@@ -72,7 +89,7 @@ export class MemoryDatagramSocket implements DatagramSocket {
   }
 
   deliver(datagram: Uint8Array<ArrayBuffer>, host: string, port: number): void {
-    this.#receive?.(datagram, host, port);
+    this.#receive?.(datagram, datagram.length, { host, port });
   }
 
   close(): void {

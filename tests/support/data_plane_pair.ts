@@ -2,8 +2,10 @@
 
 import { afterEach } from "bun:test";
 import type { Clock } from "../../lib/clock.ts";
+import { EventDataLoop } from "../../lib/data_loop_events.ts";
 import { DataPlane } from "../../lib/data_plane.ts";
-import type { FromDataPlane, SessionStats, StatsReport } from "../../lib/data_plane_message.ts";
+import type { EngineName, FromDataPlane, SessionStats, StatsReport } from "../../lib/data_plane_message.ts";
+import { openEngine } from "../../lib/engines.ts";
 import { MemoryPacketDevice } from "../../lib/tun_memory.ts";
 import { type MemoryDatagramSocket, MemoryNetwork } from "../../lib/udp_memory.ts";
 import { epochKeys } from "./epoch_keys.ts";
@@ -13,12 +15,15 @@ export const SESSION_ID = 0x01020304;
 export const SERVER_HOST = "192.0.2.1";
 export const CLIENT_HOST = "198.51.100.7";
 const PORT = 51820;
+/** OMAIL_TEST_ENGINE=sync runs every test of the data plane on the other engine. */
+const DEFAULT_ENGINE: EngineName = process.env["OMAIL_TEST_ENGINE"] === "sync" ? "sync" : "web";
 
 /** What a test may choose. */
 export interface PairOptions {
   readonly clientOffload?: boolean;
   readonly serverOffload?: boolean;
   readonly maxDatagramBytes?: number;
+  readonly engine?: EngineName;
 }
 
 /** One end: its devices, and everything its data plane said. */
@@ -76,6 +81,7 @@ export function connectedPairs(): (options?: PairOptions) => Promise<DataPlanePa
 /** Both ends joined; no session yet, see {@link DataPlanePair.connect}. */
 export class DataPlanePair {
   readonly network = new MemoryNetwork();
+  readonly #engine: EngineName;
   readonly clock = new ManualClock();
   readonly client: End;
   readonly server: End;
@@ -85,6 +91,7 @@ export class DataPlanePair {
   constructor(options: PairOptions = {}) {
     const { clientOffload = true, serverOffload = true } = options;
     const maxDatagramBytes = options.maxDatagramBytes ?? 1452;
+    this.#engine = options.engine ?? DEFAULT_ENGINE;
     this.client = this.#end("client", CLIENT_HOST, clientOffload, maxDatagramBytes);
     this.server = this.#end("server", SERVER_HOST, serverOffload, maxDatagramBytes);
     this.network.observe = (datagram, from) => {
@@ -176,10 +183,14 @@ export class DataPlanePair {
       tunOffload: offload,
       bind: { host, port: PORT },
       maxDatagramBytes,
-      engine: "web",
+      engine: this.#engine,
+      wakeFd: -1,
       keepaliveMs: 10_000,
     } as const;
-    const plane = new DataPlane(start, tun, udp, this.clock, (message) => said.push(message));
+    const loop = new EventDataLoop(tun, udp);
+    const engine = openEngine(this.#engine);
+    const plane = new DataPlane(start, tun, udp, loop, engine, this.clock, (message) => said.push(message));
+    plane.ready();
     plane.run();
     return { plane, tun, udp, said };
   }

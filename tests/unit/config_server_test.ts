@@ -51,7 +51,7 @@ describe("makeServerConfig()", () => {
     [{ mtu: "1200" }, "at least 1280"],
     [{ cert: "a.pem" }, "expected --key with it"],
     [{ key: "a.pem" }, "expected --cert with it"],
-    [{ engine: "sync" }, 'Cannot use "sync": expected web'],
+    [{ engine: "fast" }, 'Cannot use "fast": expected web or sync'],
     [{ "rekey-after": "10ms" }, "expected 50ms to 24h"],
     [{ "max-clients": "0" }, "from 1 to 65534"],
   ])("refuses %p with a word about %p", (values, words) => {

@@ -237,7 +237,7 @@ describe("DataPlane: sessions and time", () => {
       pair.toServer(cafe, datagram);
       return null;
     };
-    cafe.onReceive((bytes, host, port) => pair.client.udp.deliver(bytes, host, port));
+    cafe.onReceive((bytes, _end, { host, port }) => pair.client.udp.deliver(bytes, host, port));
     inject(pair.client, parts(true));
     await until(() => moved().length === 2);
     expect(pair.stats(pair.server).endpoint).toEqual({ host: "203.0.113.50", port: 999 });

@@ -3,7 +3,7 @@ import { startWorkerDataPlane } from "../../lib/data_plane_worker.ts";
 import type { StartData } from "../../lib/data_plane_message.ts";
 import { SystemError } from "../../lib/errors.ts";
 
-const start: StartData = {
+const start: Omit<StartData, "wakeFd"> = {
   kind: "start",
   role: "client",
   // No descriptor: only starting, failing and ending are looked at.

@@ -9,9 +9,14 @@ const write = MemoryPacketDevice.prototype.write;
 const spoiled = spyOn(MemoryPacketDevice.prototype, "write");
 afterEach(() => void spoiled.mockImplementation(write));
 
-test.each([true, false])("selfTest: passes here (offload %p)", async (offload) => {
+test.each([
+  ["web", true],
+  ["web", false],
+  ["sync", true],
+  ["sync", false],
+] as const)("selfTest: passes here (engine %s, offload %p)", async (engine, offload) => {
   spoiled.mockImplementation(write);
-  await selfTest(offload);
+  await selfTest(engine, offload);
 });
 
 test("selfTest: fails when a packet arrives changed", async () => {
@@ -20,7 +25,7 @@ test("selfTest: fails when a packet arrives changed", async () => {
     changed[offset + length - 1]! ^= 1;
     return write.call(this, changed, offset, length);
   });
-  const failure = await selfTest(true).catch((error: unknown) => error);
+  const failure = await selfTest("sync", true).catch((error: unknown) => error);
   expect(failure).toBeInstanceOf(SystemError);
   expect(String(failure)).toContain("a packet was changed");
 });

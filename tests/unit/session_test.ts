@@ -152,53 +152,53 @@ describe("Session: sequence numbers", () => {
 describe("Session.placeEndpoint", () => {
   test("moves forward only: an older record, delayed or replayed by somebody else, does not move it back", () => {
     const session = makeSession(null);
-    expect(session.placeEndpoint(0, 5, "192.0.2.1", 1)).toBe(true);
-    expect(session.placeEndpoint(0, 4, "192.0.2.2", 2)).toBe(false);
-    expect(session.placeEndpoint(0, 5, "192.0.2.2", 2)).toBe(false);
+    expect(session.placeEndpoint(0, 5, { host: "192.0.2.1", port: 1 })).toBe(true);
+    expect(session.placeEndpoint(0, 4, { host: "192.0.2.2", port: 2 })).toBe(false);
+    expect(session.placeEndpoint(0, 5, { host: "192.0.2.2", port: 2 })).toBe(false);
     expect(session.endpoint).toEqual({ host: "192.0.2.1", port: 1 });
-    expect(session.placeEndpoint(0, 6, "192.0.2.2", 2)).toBe(true);
+    expect(session.placeEndpoint(0, 6, { host: "192.0.2.2", port: 2 })).toBe(true);
     expect(session.endpoint).toEqual({ host: "192.0.2.2", port: 2 });
-    expect(session.placeEndpoint(1, 0, "192.0.2.3", 3)).toBe(true);
-    expect(session.placeEndpoint(0, 99, "192.0.2.4", 4)).toBe(false);
+    expect(session.placeEndpoint(1, 0, { host: "192.0.2.3", port: 3 })).toBe(true);
+    expect(session.placeEndpoint(0, 99, { host: "192.0.2.4", port: 4 })).toBe(false);
   });
 
   test("says that it moved only when host or port differ", () => {
     const session = makeSession();
-    expect(session.placeEndpoint(0, 0, HOME.host, HOME.port)).toBe(false);
-    expect(session.placeEndpoint(0, 1, HOME.host, HOME.port + 1)).toBe(true);
-    expect(session.placeEndpoint(0, 2, HOME.host, HOME.port)).toBe(true);
+    expect(session.placeEndpoint(0, 0, { host: HOME.host, port: HOME.port })).toBe(false);
+    expect(session.placeEndpoint(0, 1, { host: HOME.host, port: HOME.port + 1 })).toBe(true);
+    expect(session.placeEndpoint(0, 2, { host: HOME.host, port: HOME.port })).toBe(true);
   });
 });
 
 describe("Session.admitsPieces", () => {
   test("the endpoint always, and one candidate at a time", () => {
     const session = makeSession();
-    expect(session.admitsPieces(HOME.host, HOME.port, 0)).toBe(true);
-    expect(session.admitsPieces("192.0.2.7", 1, 0)).toBe(true);
-    expect(session.admitsPieces("192.0.2.7", 1, 10)).toBe(true);
-    expect(session.admitsPieces("192.0.2.7", 2, 10)).toBe(false);
-    expect(session.admitsPieces("192.0.2.8", 1, REASSEMBLY_TIMEOUT_MS - 1)).toBe(false);
-    expect(session.admitsPieces(HOME.host, HOME.port, 10)).toBe(true);
+    expect(session.admitsPieces({ host: HOME.host, port: HOME.port }, 0)).toBe(true);
+    expect(session.admitsPieces({ host: "192.0.2.7", port: 1 }, 0)).toBe(true);
+    expect(session.admitsPieces({ host: "192.0.2.7", port: 1 }, 10)).toBe(true);
+    expect(session.admitsPieces({ host: "192.0.2.7", port: 2 }, 10)).toBe(false);
+    expect(session.admitsPieces({ host: "192.0.2.8", port: 1 }, REASSEMBLY_TIMEOUT_MS - 1)).toBe(false);
+    expect(session.admitsPieces({ host: HOME.host, port: HOME.port }, 10)).toBe(true);
   });
 
   test("another candidate gets its turn after the time-out", () => {
     const session = makeSession();
-    session.admitsPieces("192.0.2.7", 1, 0);
-    expect(session.admitsPieces("192.0.2.8", 1, REASSEMBLY_TIMEOUT_MS)).toBe(true);
-    expect(session.admitsPieces("192.0.2.7", 1, REASSEMBLY_TIMEOUT_MS)).toBe(false);
+    session.admitsPieces({ host: "192.0.2.7", port: 1 }, 0);
+    expect(session.admitsPieces({ host: "192.0.2.8", port: 1 }, REASSEMBLY_TIMEOUT_MS)).toBe(true);
+    expect(session.admitsPieces({ host: "192.0.2.7", port: 1 }, REASSEMBLY_TIMEOUT_MS)).toBe(false);
   });
 
   test("a proven move makes room for the next candidate", () => {
     const session = makeSession();
-    session.admitsPieces("192.0.2.7", 1, 0);
-    session.placeEndpoint(0, 0, "192.0.2.7", 1);
-    expect(session.admitsPieces("192.0.2.9", 1, 1)).toBe(true);
+    session.admitsPieces({ host: "192.0.2.7", port: 1 }, 0);
+    session.placeEndpoint(0, 0, { host: "192.0.2.7", port: 1 });
+    expect(session.admitsPieces({ host: "192.0.2.9", port: 1 }, 1)).toBe(true);
   });
 
   test("a session without an endpoint has a candidate like any other", () => {
     const session = makeSession(null);
-    expect(session.admitsPieces("192.0.2.7", 1, 0)).toBe(true);
-    expect(session.admitsPieces("192.0.2.8", 1, 0)).toBe(false);
+    expect(session.admitsPieces({ host: "192.0.2.7", port: 1 }, 0)).toBe(true);
+    expect(session.admitsPieces({ host: "192.0.2.8", port: 1 }, 0)).toBe(false);
   });
 });
 

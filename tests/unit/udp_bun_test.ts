@@ -3,11 +3,11 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { SystemError } from "../../lib/errors.ts";
 import type { DatagramSocket } from "../../lib/udp.ts";
-import { openUdp } from "../../lib/udp_bun.ts";
+import { type BunDatagramSocket, openUdp } from "../../lib/udp_bun.ts";
 
-const opened: DatagramSocket[] = [];
+const opened: BunDatagramSocket[] = [];
 
-async function open(host: string): Promise<DatagramSocket> {
+async function open(host: string): Promise<BunDatagramSocket> {
   const socket = await openUdp({ host, port: 0 });
   opened.push(socket);
   return socket;
@@ -21,8 +21,8 @@ afterEach(() => {
 function collect(socket: DatagramSocket) {
   const chunks: Uint8Array[] = [];
   const senders = new Set<string>();
-  socket.onReceive((bytes, host, port) => {
-    chunks.push(bytes.slice());
+  socket.onReceive((bytes, end, { host, port }) => {
+    chunks.push(bytes.slice(0, end));
     senders.add(`${host} ${port}`);
   });
   const bytes = async (length: number): Promise<Uint8Array> => {

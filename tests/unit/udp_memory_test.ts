@@ -8,7 +8,9 @@ function pair() {
   const a = network.open("192.0.2.1", 1);
   const b = network.open("192.0.2.2", 2);
   const received: string[] = [];
-  b.onReceive((bytes, host, port) => received.push(`${bytes.toHex()} ${host} ${port}`));
+  b.onReceive((bytes, end, { host, port }) =>
+    received.push(`${bytes.subarray(0, end).toHex()} ${host} ${port}`),
+  );
   return { network, a, b, received };
 }
 

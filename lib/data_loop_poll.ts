@@ -1,0 +1,121 @@
+/**
+ * The loop on poll(2): one thread that sleeps in the kernel until the TUN or the socket has something, Linux only.
+ *
+ * A turn takes in what the socket has, then what the TUN has, each up to a bound so that neither starves the other; it
+ * ends in poll(2) when both are empty. While the engine has records on other threads the turn ends in Bun's event loop
+ * instead, where their results arrive, and each result begins the next turn. Messages of the control plane and timers
+ * need the event loop, too: it gets a turn when the eventfd says that a message was posted, and every YIELD_MS.
+ */
+
+import { BusyWait } from "./busy_wait.ts";
+import type { DataLoop, Ways } from "./data_loop.ts";
+import { type Pointer, ptr } from "./libc.ts";
+import { poll, POLLIN, POLLOUT, read } from "./libc_linux.ts";
+import type { LinuxPacketDevice } from "./tun_linux.ts";
+import type { PollDatagramSocket } from "./udp_poll.ts";
+
+/** Longest stay away from the event loop. */
+const YIELD_MS = 50;
+/** Received buffers of up to 64 KB in one turn. */
+const RECEIVES_PER_TURN = 8;
+/** Reads of the TUN in one turn, each one super-packet or a batch of smaller packets. */
+const READS_PER_TURN = 4;
+
+const POLLFD_BYTES = 8;
+const POLLFDS = 3;
+const TUN = 0;
+const UDP = 1;
+const WAKE = 2;
+
+/** Drives the packet path by blocking calls. */
+export class PollDataLoop implements DataLoop {
+  readonly #tun: LinuxPacketDevice;
+  readonly #udp: PollDatagramSocket;
+  readonly #wakeFd: number;
+  /** Three struct pollfd, and 8 bytes for the eventfd's counter. */
+  readonly #fds = new Int32Array((POLLFDS * POLLFD_BYTES + 8) / 4);
+  readonly #fdsAddress: number;
+  readonly #busyWait = new BusyWait();
+  #ways: Ways | null = null;
+  #scheduled = false;
+  #stopped = false;
+
+  /** @param wakeFd eventfd that counts up when a message was posted */
+  constructor(tun: LinuxPacketDevice, udp: PollDatagramSocket, wakeFd: number) {
+    this.#tun = tun;
+    this.#udp = udp;
+    this.#wakeFd = wakeFd;
+    this.#fdsAddress = ptr(this.#fds);
+    this.#fds[TUN * 2] = tun.fd;
+    this.#fds[UDP * 2] = udp.fd;
+    this.#fds[WAKE * 2] = wakeFd;
+    this.#fds[WAKE * 2 + 1] = POLLIN;
+  }
+
+  start(ways: Ways, _failed: (error: unknown) => void): void {
+    this.#ways = ways;
+    this.#udp.onReceive((bytes, end, from) => ways.inbound.receive(bytes, end, from));
+    this.#udp.onRecord((header, sealed, from) => ways.inbound.receiveRecord(header, sealed, from));
+    ways.engine.onProgress(() => this.#schedule());
+    this.#schedule();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  #schedule(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    setImmediate(this.#scheduledTurn);
+  }
+
+  readonly #scheduledTurn = (): void => {
+    this.#scheduled = false;
+    this.#turn();
+  };
+
+  #turn(): void {
+    const { engine } = this.#ways!;
+    const wait = this.#busyWait;
+    const untilMs = performance.now() + YIELD_MS;
+    while (!this.#stopped) {
+      const received = this.#takeDatagrams();
+      const read = this.#takePackets();
+      if (received) wait.end();
+      if (engine.inFlight > 0) return;
+      const nowMs = performance.now();
+      if (nowMs >= untilMs) return this.#schedule();
+      if (read) wait.begin(nowMs);
+      if (!received && !read && !wait.goesOn(nowMs) && this.#sleep(untilMs)) return this.#schedule();
+    }
+  }
+
+  #takeDatagrams(): boolean {
+    for (let i = 0; i < RECEIVES_PER_TURN; i++) if (!this.#udp.receive()) return i > 0;
+    return true;
+  }
+
+  #takePackets(): boolean {
+    const { outbound } = this.#ways!;
+    for (let i = 0; i < READS_PER_TURN; i++) {
+      const bytes = outbound.hasRoom ? this.#tun.readAvailable() : 0;
+      if (bytes === 0) return i > 0;
+      outbound.packets(this.#tun.readBuffer, 0, bytes);
+    }
+    return true;
+  }
+
+  /** Waits for something to do. @returns whether the event loop is wanted */
+  #sleep(untilMs: number): boolean {
+    const { outbound } = this.#ways!;
+    this.#fds[TUN * 2 + 1] = outbound.hasRoom ? POLLIN : 0;
+    this.#fds[UDP * 2 + 1] = outbound.isBlocked ? POLLIN | POLLOUT : POLLIN;
+    const timeoutMs = Math.max(1, Math.ceil(untilMs - performance.now()));
+    if (poll(this.#fdsAddress as Pointer, POLLFDS, timeoutMs) <= 0) return true;
+    if (outbound.isBlocked && ((this.#fds[UDP * 2 + 1]! >>> 16) & POLLOUT) !== 0) this.#udp.drain();
+    if (this.#fds[WAKE * 2 + 1]! >>> 16 === 0) return false;
+    read(this.#wakeFd, (this.#fdsAddress + POLLFDS * POLLFD_BYTES) as Pointer, 8);
+    return true;
+  }
+}

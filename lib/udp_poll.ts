@@ -1,0 +1,294 @@
+/**
+ * UDP on Linux by recvmsg(2) and sendmsg(2) on the descriptor of a bound socket, for the loop of `data_loop_poll.ts`.
+ *
+ * A record leaves by one call whatever the number of its pieces: an iovec gathers headers and pieces from where they are,
+ * and the control message UDP_SEGMENT (udp(7)) tells the kernel where to cut. Structures: struct msghdr, iovec and
+ * cmsghdr of the 64-bit Linux ABI.
+ */
+
+import type { HostPort } from "./address.ts";
+import { messageOf } from "./caught.ts";
+import { errno, errnoName, type Pointer, ptr } from "./libc.ts";
+import { EAGAIN, ENOBUFS, recvmsg, sendmsg, SOL_UDP, UDP_SEGMENT } from "./libc_linux.ts";
+import { HEADER_BYTES, MAX_PIECES } from "./limits.ts";
+import { pieceSize, writePiece } from "./protocol.ts";
+import { decodeSockaddr, encodeSockaddr, SOCKADDR_IN6_BYTES } from "./sockaddr_linux.ts";
+import type { DatagramSocket, ReceiveDatagrams, ReceiveRecord, SendResult } from "./udp.ts";
+import { RECEIVE_BYTES, ScatterLayout } from "./udp_scatter.ts";
+
+/** Peers whose names are remembered; a flood from many addresses empties the memory instead of growing it. */
+const REMEMBERED_PEERS = 1_024;
+
+/** Errors of an earlier datagram that the next call reports and clears (ip(7)). */
+const PENDING_ERRORS = new Set([
+  "ECONNREFUSED",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "EHOSTDOWN",
+  "ECONNRESET",
+  "EPROTO",
+]);
+
+const IOVEC_BYTES = 16;
+/** One for each header, one for each piece, one for the tag, and one for a tag that a piece boundary divides. */
+const MAX_IOVECS = 2 * MAX_PIECES + 2;
+
+// Places in the arena that holds all structures; 8-byte aligned.
+const MSGHDR = 0;
+const NAME = 64;
+const CONTROL = 96;
+const CONTROL_BYTES = 24;
+const IOVECS = 128;
+const HEADERS = IOVECS + MAX_IOVECS * IOVEC_BYTES;
+const RECEIVE_MSGHDR = HEADERS + MAX_PIECES * HEADER_BYTES;
+const FROM = RECEIVE_MSGHDR + 64;
+const RECEIVE_IOVECS = FROM + 32;
+/** A header and a piece in turn, and room for the rest. */
+const MAX_RECEIVE_IOVECS = 2 * MAX_PIECES + 1;
+const ARENA_BYTES = RECEIVE_IOVECS + MAX_RECEIVE_IOVECS * IOVEC_BYTES;
+
+const TWO_32 = 2 ** 32;
+
+/** A bound UDP socket whose descriptor nobody else reads. */
+export class PollDatagramSocket implements DatagramSocket {
+  readonly fd: number;
+  readonly port: number;
+  lastError: string | null = null;
+  readonly #family: number;
+  readonly #close: () => void;
+  readonly #arena = new Uint8Array(ARENA_BYTES);
+  readonly #words = new Uint32Array(this.#arena.buffer);
+  readonly #address: number = ptr(this.#arena);
+  readonly #layout = new ScatterLayout();
+  readonly #headersAddress: number = ptr(this.#layout.headers);
+  readonly #piecesAddress: number = ptr(this.#layout.pieces);
+  /** First iovec of each piece of the record being sent, for sending piece by piece. */
+  readonly #pieceIovecs = new Int32Array(MAX_PIECES + 1);
+  readonly #peersByName = new Map<string, HostPort>();
+  readonly #lastFrom = new Uint8Array(SOCKADDR_IN6_BYTES);
+  readonly #names = new Map<string, Uint8Array>();
+  #receive: ReceiveDatagrams | null = null;
+  #receiveRecord: ReceiveRecord | null = null;
+  #drained: (() => void) | null = null;
+  #from: HostPort | null = null;
+  #to: HostPort | null = null;
+  #gso = true;
+
+  /**
+   * @param family AF_INET or AF_INET6, as the socket was made
+   * @param close ends the descriptor
+   */
+  constructor(fd: number, family: number, port: number, close: () => void) {
+    this.fd = fd;
+    this.port = port;
+    this.#family = family;
+    this.#close = close;
+    this.#setPointer(MSGHDR, NAME);
+    this.#setPointer(MSGHDR + 16, IOVECS);
+    this.#setPointer(RECEIVE_MSGHDR, FROM);
+    this.#setPointer(RECEIVE_MSGHDR + 16, RECEIVE_IOVECS);
+    this.#words[(RECEIVE_MSGHDR + 24) / 4] = MAX_RECEIVE_IOVECS;
+    this.#layOut();
+    const control = this.#words.subarray(CONTROL / 4);
+    // cmsg_len = CMSG_LEN(2), level, type; the value is set for each send
+    control.set([18, 0, SOL_UDP, UDP_SEGMENT]);
+  }
+
+  onReceive(receive: ReceiveDatagrams): void {
+    this.#receive = receive;
+  }
+
+  /** Registers the receiver of records that came whole. */
+  onRecord(receive: ReceiveRecord): void {
+    this.#receiveRecord = receive;
+  }
+
+  onDrain(drained: () => void): void {
+    this.#drained = drained;
+  }
+
+  /** The descriptor takes data again. */
+  drain(): void {
+    this.#drained?.();
+  }
+
+  close(): void {
+    this.#close();
+  }
+
+  /**
+   * Hands one waiting buffer to the receiver.
+   *
+   * @returns false when none waits
+   */
+  receive(): boolean {
+    this.#words[(RECEIVE_MSGHDR + 8) / 4] = SOCKADDR_IN6_BYTES;
+    const length = recvmsg(this.fd, (this.#address + RECEIVE_MSGHDR) as Pointer, 0);
+    if (length < 0) return this.#receiveFailed();
+    const from = this.#sender();
+    const layout = this.#layout;
+    if (layout.isRecord(length)) this.#receiveRecord?.(layout.headers, layout.pieces, from);
+    else {
+      layout.linearize(length);
+      if (layout.adapt(length)) this.#layOut();
+      this.#receive?.(layout.linear, length, from);
+    }
+    return true;
+  }
+
+  /** Writes the iovecs of the next receives. */
+  #layOut(): void {
+    const { pieceBytes, pieces } = this.#layout;
+    const first = (RECEIVE_IOVECS - IOVECS) / IOVEC_BYTES;
+    for (let i = 0; i < MAX_PIECES; i++) {
+      this.#setIovec(first + 2 * i, this.#headersAddress + i * HEADER_BYTES, HEADER_BYTES);
+      this.#setIovec(first + 2 * i + 1, this.#piecesAddress + i * pieceBytes, pieceBytes);
+    }
+    const rest = MAX_PIECES * pieceBytes;
+    this.#setIovec(
+      first + 2 * MAX_PIECES,
+      this.#piecesAddress + rest,
+      Math.max(0, Math.min(RECEIVE_BYTES, pieces.length - rest)),
+    );
+  }
+
+  /** @returns whether another call may give more */
+  #receiveFailed(): boolean {
+    const code = errno();
+    if (code === EAGAIN) return false;
+    const name = errnoName(code);
+    this.lastError = `recvmsg: ${name}`;
+    return PENDING_ERRORS.has(name) || name === "EINTR";
+  }
+
+  /** The sender of the last buffer; the same peer is the same object, as long as it is remembered. */
+  #sender(): HostPort {
+    const arena = this.#arena;
+    const last = this.#lastFrom;
+    const bytes = this.#words[(RECEIVE_MSGHDR + 8) / 4]!;
+    let same = this.#from !== null;
+    for (let i = 0; i < bytes && same; i++) same = arena[FROM + i] === last[i];
+    if (same) return this.#from!;
+    const name = arena.slice(FROM, FROM + bytes);
+    last.fill(0);
+    last.set(name);
+    const key = name.toHex();
+    let peer = this.#peersByName.get(key);
+    if (peer === undefined) {
+      if (this.#peersByName.size >= REMEMBERED_PEERS) this.#peersByName.clear();
+      peer = decodeSockaddr(name);
+      this.#peersByName.set(key, peer);
+    }
+    this.#from = peer;
+    return peer;
+  }
+
+  sendRecord(
+    header: Uint8Array,
+    body: Uint8Array<ArrayBuffer>,
+    tag: Uint8Array | null,
+    pieces: number,
+    to: HostPort,
+  ): SendResult {
+    if (!this.#placeName(to)) return "failed";
+    const iovecs = this.#gather(header, body, tag, pieces);
+    if (pieces > 1 && !this.#gso) return this.#sendOneByOne(pieces);
+    const sent = this.#send(0, iovecs, pieces > 1);
+    return sent === "again" ? this.#sendOneByOne(pieces) : sent;
+  }
+
+  /** Puts the destination into the message. */
+  #placeName(to: HostPort): boolean {
+    if (to === this.#to) return true;
+    const key = `${to.host} ${to.port}`;
+    let name = this.#names.get(key);
+    if (name === undefined) {
+      try {
+        name = encodeSockaddr(this.#family, to);
+      } catch (error) {
+        this.lastError = messageOf(error);
+        return false;
+      }
+      if (this.#names.size >= REMEMBERED_PEERS) this.#names.clear();
+      this.#names.set(key, name);
+    }
+    this.#arena.set(name, NAME);
+    this.#words[(MSGHDR + 8) / 4] = name.length;
+    this.#to = to;
+    return true;
+  }
+
+  /** Writes headers and iovecs for the whole record. @returns their number */
+  #gather(header: Uint8Array, body: Uint8Array, tag: Uint8Array | null, pieces: number): number {
+    const arena = this.#arena;
+    const length = body.length + (tag === null ? 0 : tag.length);
+    const piece = pieceSize(length, pieces);
+    const bodyAddress: number = ptr(body);
+    const tagAddress: number = tag === null ? 0 : ptr(tag);
+    let iovec = 0;
+    for (let i = 0; i < pieces; i++) {
+      const at = HEADERS + i * HEADER_BYTES;
+      for (let j = 0; j < HEADER_BYTES; j++) arena[at + j] = header[j]!;
+      writePiece(arena, at, i);
+      this.#pieceIovecs[i] = iovec;
+      this.#setIovec(iovec++, this.#address + at, HEADER_BYTES);
+      const from = i * piece;
+      const to = Math.min(from + piece, length);
+      if (from < body.length) this.#setIovec(iovec++, bodyAddress + from, Math.min(to, body.length) - from);
+      if (to > body.length) {
+        const tagFrom = Math.max(0, from - body.length);
+        this.#setIovec(iovec++, tagAddress + tagFrom, to - body.length - tagFrom);
+      }
+    }
+    this.#pieceIovecs[pieces] = iovec;
+    this.#words[CONTROL / 4 + 4] = HEADER_BYTES + piece;
+    return iovec;
+  }
+
+  #send(firstIovec: number, iovecs: number, segmented: boolean): SendResult | "again" {
+    const words = this.#words;
+    this.#setPointer(MSGHDR + 16, IOVECS + firstIovec * IOVEC_BYTES);
+    words[(MSGHDR + 24) / 4] = iovecs;
+    this.#setPointer(MSGHDR + 32, CONTROL);
+    words[(MSGHDR + 40) / 4] = segmented ? CONTROL_BYTES : 0;
+    if (sendmsg(this.fd, this.#address as Pointer, 0) >= 0) return "sent";
+    const code = errno();
+    if (code === EAGAIN || code === ENOBUFS) return "full";
+    return this.#sendFailed(errnoName(code), segmented);
+  }
+
+  #sendFailed(name: string, segmented: boolean): SendResult | "again" {
+    this.lastError = `sendmsg: ${name}`;
+    if (PENDING_ERRORS.has(name)) return "again";
+    if (!segmented) return "failed";
+    // EIO: the outgoing device cannot segment (udp_send_skb in net/ipv4/udp.c); it is asked once and no more
+    if (name === "EIO") this.#gso = false;
+    // a path that takes less than a full datagram: the kernel fragments lone datagrams, but does not segment into fragments
+    return name === "EIO" || name === "EMSGSIZE" || name === "EINVAL" ? "again" : "failed";
+  }
+
+  #sendOneByOne(pieces: number): SendResult {
+    for (let i = 0; i < pieces; i++) {
+      const first = this.#pieceIovecs[i]!;
+      let sent = this.#send(first, this.#pieceIovecs[i + 1]! - first, false);
+      if (sent === "again") sent = this.#send(first, this.#pieceIovecs[i + 1]! - first, false);
+      // the pieces before this one are out: sending all again would be worse than losing the rest of the record
+      if (sent !== "sent") return i === 0 && sent === "full" ? "full" : "failed";
+    }
+    return "sent";
+  }
+
+  #setIovec(index: number, address: number, length: number): void {
+    const word = (IOVECS + index * IOVEC_BYTES) / 4;
+    this.#words[word] = address;
+    this.#words[word + 1] = address / TWO_32;
+    this.#words[word + 2] = length;
+  }
+
+  /** Writes the address of a place in the arena at `at`. */
+  #setPointer(at: number, place: number): void {
+    const address = this.#address + place;
+    this.#words[at / 4] = address;
+    this.#words[at / 4 + 1] = address / TWO_32;
+  }
+}
