@@ -8,6 +8,7 @@
  */
 
 import { addressFromBytes, type HostPort, parseAddress } from "./address.ts";
+import { UsageError } from "./errors.ts";
 import { readUint16, writeUint16 } from "./bytes.ts";
 
 export const AF_INET = 2;
@@ -20,12 +21,14 @@ const MAPPED_PREFIX = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff);
 /**
  * The address that a socket of `family` sends to; an IPv6 socket reaches IPv4 by a mapped address (RFC 4291, 2.5.5.2).
  *
- * @throws {UsageError} when the host is no literal address
+ * @throws {UsageError} when the host is no literal address, or not one that the socket reaches
  */
 export function encodeSockaddr(family: number, { host, port }: HostPort): Uint8Array<ArrayBuffer> {
   const [literal = "", zone] = host.split("%");
   const { bytes } = parseAddress(literal);
   if (family === AF_INET) {
+    if (bytes.length !== 4)
+      throw new UsageError(`Cannot reach "${host}" from an IPv4 socket: expected an IPv4 address`);
     const encoded = new Uint8Array(SOCKADDR_IN_BYTES);
     encoded[0] = AF_INET;
     writeUint16(encoded, 2, port);

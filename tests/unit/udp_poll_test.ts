@@ -1,0 +1,133 @@
+/** Real UDP on loopback by recvmsg and sendmsg: records of every shape arrive as they were sent. */
+
+import { afterEach, describe, expect, test } from "bun:test";
+import type { HostPort } from "../../lib/address.ts";
+import { HEADER_BYTES, MAX_RECORD_BYTES } from "../../lib/limits.ts";
+import { datagramSize, piecesFor, readLength, RecordType, writeHeader } from "../../lib/protocol.ts";
+import { openUdp } from "../../lib/udp_bun.ts";
+import type { PollDatagramSocket } from "../../lib/udp_poll.ts";
+
+const isLinux = process.platform === "linux";
+const opened: PollDatagramSocket[] = [];
+
+async function open(host: string): Promise<PollDatagramSocket> {
+  const socket = (await openUdp({ host, port: 0 })).toPoll();
+  opened.push(socket);
+  return socket;
+}
+
+afterEach(() => {
+  for (const socket of opened.splice(0)) socket.close();
+});
+
+const pattern = (length: number, first = 0) => new Uint8Array(length).map((_, i) => first + i * 7 + (i >> 8));
+
+/** Sends a record of `length` sealed bytes, its tag apart or not. */
+function send(from: PollDatagramSocket, to: HostPort, length: number, sequence: number, tagApart: boolean) {
+  const header = new Uint8Array(HEADER_BYTES);
+  const pieces = piecesFor(length, 1452);
+  writeHeader(header, 0, RecordType.data, length, 9, 1, pieces, sequence);
+  const sealed = pattern(length, sequence);
+  const body = tagApart ? sealed.slice(0, length - 16) : sealed;
+  return from.sendRecord(header, body, tagApart ? sealed.slice(length - 16) : null, pieces, to);
+}
+
+/** Collects the sealed bytes of the records that come, and who sent them. */
+function collect(socket: PollDatagramSocket) {
+  const records: string[] = [];
+  const senders = new Set<HostPort>();
+  let pending = Buffer.alloc(0);
+  socket.onRecord((header, sealed, from) => {
+    senders.add(from);
+    records.push(sealed.subarray(0, readLength(header, 0)).toHex());
+  });
+  socket.onReceive((bytes, end, from) => {
+    senders.add(from);
+    for (let at = 0; at < end;) {
+      const size = datagramSize(bytes, at, end);
+      if (size === 0) throw new Error("a datagram was cut where it should not be");
+      pending = Buffer.concat([pending, bytes.subarray(at + HEADER_BYTES, at + size)]);
+      if (pending.length === readLength(bytes, at)) {
+        records.push(pending.toString("hex"));
+        pending = Buffer.alloc(0);
+      }
+      at += size;
+    }
+  });
+  const wait = async (count: number): Promise<void> => {
+    for (let i = 0; i < 400 && records.length < count; i++) {
+      while (socket.receive());
+      await Bun.sleep(1);
+    }
+  };
+  return { records, senders, wait };
+}
+
+describe.if(isLinux)("PollDatagramSocket", () => {
+  test.each([true, false])(
+    "records of every size arrive whole and in order (tag apart: %p)",
+    async (tagApart) => {
+      const [a, b] = [await open("127.0.0.1"), await open("127.0.0.1")];
+      const { records, senders, wait } = collect(b);
+      // sizes whose last piece holds little, the tag alone, or a part of the tag
+      const sizes = [
+        17,
+        100,
+        1436,
+        1437,
+        1450,
+        2872,
+        2873,
+        2880,
+        2888,
+        20_000,
+        62_026,
+        62_026,
+        MAX_RECORD_BYTES,
+      ];
+      for (const [i, size] of sizes.entries()) {
+        expect(send(a, { host: "127.0.0.1", port: b.port }, size, i, tagApart)).toBe("sent");
+        await wait(i + 1);
+      }
+      expect(records).toEqual(sizes.map((size, i) => pattern(size, i).toHex()));
+      expect([...senders]).toEqual([{ host: "127.0.0.1", port: a.port }]);
+    },
+  );
+
+  test("both families by one socket; the same peer is the same object", async () => {
+    const [a, b] = [await open("127.0.0.1"), await open("")];
+    const { records, senders, wait } = collect(b);
+    for (let i = 0; i < 3; i++) send(a, { host: "127.0.0.1", port: b.port }, 3_000, i, false);
+    await wait(3);
+    expect([records.length, senders.size]).toEqual([3, 1]);
+    const back = collect(a);
+    expect(send(b, [...senders][0]!, 3_000, 9, true)).toBe("sent");
+    await back.wait(1);
+    expect(back.records).toEqual([pattern(3_000, 9).toHex()]);
+  });
+
+  test("what a closed port answers costs nobody else a record", async () => {
+    const [a, b, gone] = [await open("127.0.0.1"), await open("127.0.0.1"), await open("127.0.0.1")];
+    const { port } = gone;
+    gone.close();
+    opened.splice(opened.indexOf(gone), 1);
+    const { records, wait } = collect(b);
+    for (let i = 0; i < 20; i++) {
+      send(a, { host: "127.0.0.1", port }, 100, i, false);
+      expect(send(a, { host: "127.0.0.1", port: b.port }, 3_000, i, true)).toBe("sent");
+    }
+    await wait(20);
+    expect(records.length).toBe(20);
+  });
+
+  test("an address that cannot be used is a failure with a reason, not an exception", async () => {
+    const a = await open("127.0.0.1");
+    expect(send(a, { host: "vpn.example", port: 9 }, 100, 0, false)).toBe("failed");
+    expect(a.lastError).toContain('"vpn.example"');
+    expect(send(a, { host: "2001:db8::1", port: 9 }, 100, 1, false)).not.toBe("full");
+  });
+
+  test("nothing waits: receive() says so", async () => {
+    expect((await open("127.0.0.1")).receive()).toBe(false);
+  });
+});
