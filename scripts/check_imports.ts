@@ -54,6 +54,7 @@ const RANKS: readonly Rank[] = [
       "lib/protocol.ts",
       "lib/vnet_header.ts",
       "lib/segment.ts",
+      "lib/segment_split.ts",
     ],
   },
   {
