@@ -87,6 +87,8 @@ const RANKS: readonly Rank[] = [
       "lib/hot_wait.ts",
       "lib/reassembly.ts",
       "lib/replay_window.ts",
+      "lib/loss_report.ts",
+      "lib/record_limit.ts",
       "lib/session.ts",
       "lib/session_table.ts",
     ],
