@@ -40,7 +40,7 @@ const JOINED_SHARE = 0.5;
 
 /** @returns datagrams a second that reach the receivers, retransmissions left out */
 export function goodput(options: RoundsOptions): number {
-  const { loss, roundTripUs, recordCostUs = 6, datagramCostUs = 2, seconds = 8 } = options;
+  const { loss, roundTripUs, recordCostUs = 28, datagramCostUs = 6.5, seconds = 8 } = options;
   const random = randomSource(options.seed ?? 1);
   const chance = (share: number) => random(1e9) < share * 1e9;
   const flows: Flow[] = Array.from({ length: options.flows }, () => ({
