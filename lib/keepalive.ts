@@ -7,6 +7,9 @@
  * | flags | sent at | echo  | echo delay | records seen  | records sent by |
  * |       |  (us)   | (us)  |   (us)     | (authenticated)| peer (expected) |
  * ```
+ * The last two tell the peer what was lost; a side that receives sends them more often than it must (`loss_report.ts`), and
+ * the other side sizes its records by them (`record_limit.ts`).
+ *
  * `echo` is the `sent at` of the newest keep-alive that the sender got from us, `echo delay` how long ago it came; so the
  * round trip is now - echo - echo delay on our own clock, whatever the idle time between. Times wrap after 71 minutes.
  */
@@ -18,6 +21,9 @@ export const KEEPALIVE_BYTES = 32;
 export const KEEPALIVE_REPLY = 1;
 /** Flag: `echo` and `echo delay` are valid. */
 export const KEEPALIVE_ECHO = 2;
+/** Flag: since the last keep-alive the sender of this one dropped datagrams or records because it could not keep up. */
+export const KEEPALIVE_OVERLOADED = 4;
+const KNOWN_FLAGS = KEEPALIVE_REPLY | KEEPALIVE_ECHO | KEEPALIVE_OVERLOADED;
 
 /** One keep-alive message; times in microseconds modulo 2^32. */
 export interface Keepalive {
@@ -29,12 +35,17 @@ export interface Keepalive {
   readonly recordsSeen: number;
   /** Records that the other side must have sent by the sequence numbers seen. */
   readonly recordsExpected: number;
+  /** What was lost lately says nothing of the path: the sender of this message was too slow. Absent means no. */
+  readonly overloaded?: boolean;
 }
 
 /** @returns the 32 bytes of the message */
 export function encodeKeepalive(message: Keepalive): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(KEEPALIVE_BYTES);
-  const flags = (message.replyWanted ? KEEPALIVE_REPLY : 0) | (message.echo === null ? 0 : KEEPALIVE_ECHO);
+  const flags =
+    (message.replyWanted ? KEEPALIVE_REPLY : 0) |
+    (message.echo === null ? 0 : KEEPALIVE_ECHO) |
+    (message.overloaded === true ? KEEPALIVE_OVERLOADED : 0);
   writeUint32(bytes, 0, flags);
   writeUint32(bytes, 4, message.sentAtUs);
   writeUint32(bytes, 8, message.echo?.sentAtUs ?? 0);
@@ -48,7 +59,7 @@ export function encodeKeepalive(message: Keepalive): Uint8Array<ArrayBuffer> {
 export function decodeKeepalive(bytes: Uint8Array): Keepalive | null {
   if (bytes.length !== KEEPALIVE_BYTES) return null;
   const flags = readUint32(bytes, 0);
-  if ((flags & ~(KEEPALIVE_REPLY | KEEPALIVE_ECHO)) !== 0) return null;
+  if ((flags & ~KNOWN_FLAGS) !== 0) return null;
   const recordsSeen = readUint64(bytes, 16);
   const recordsExpected = readUint64(bytes, 24);
   if (recordsSeen > recordsExpected || recordsExpected > Number.MAX_SAFE_INTEGER) return null;
@@ -59,6 +70,7 @@ export function decodeKeepalive(bytes: Uint8Array): Keepalive | null {
     echo: echoed ? { sentAtUs: readUint32(bytes, 8), delayUs: readUint32(bytes, 12) } : null,
     recordsSeen,
     recordsExpected,
+    overloaded: (flags & KEEPALIVE_OVERLOADED) !== 0,
   };
 }
 

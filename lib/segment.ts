@@ -6,7 +6,7 @@
  * checksums are always computed anew from the finished segment.
  */
 
-import { readUint16, readUint32, writeUint16, writeUint32 } from "./bytes.ts";
+import { copyBytes, readUint16, readUint32, writeUint16, writeUint32 } from "./bytes.ts";
 import { addWords, checksumOf, completeChecksum, pseudoHeaderSum } from "./checksum.ts";
 import { VNET_HEADER_BYTES } from "./limits.ts";
 import { ipHeaderBytes, ipVersion, PROTOCOL_TCP, PROTOCOL_UDP } from "./packet.ts";
@@ -28,8 +28,8 @@ const TCP_FIN = 0x01;
 const TCP_PSH = 0x08;
 const TCP_CWR = 0x80;
 
-/** Headers in front of the payload of a super-packet whose virtio header is at `offset`. */
-function headersLength(bytes: Uint8Array, offset: number): number {
+/** Bytes of IP and transport header in front of the payload of a super-packet whose virtio header is at `offset`. */
+export function headersLength(bytes: Uint8Array, offset: number): number {
   const start = vnetCsumStart(bytes, offset);
   if (vnetGsoType(bytes, offset) === GSO_UDP_L4) return start + UDP_HEADER_BYTES;
   return start + (bytes[offset + VNET_HEADER_BYTES + start + 12]! >>> 4) * 4;
@@ -62,7 +62,7 @@ export function writeSegments(
 ): number {
   const packet = offset + VNET_HEADER_BYTES;
   if (vnetGsoType(bytes, offset) === GSO_NONE) {
-    out.set(bytes.subarray(packet, packet + length), outOffset);
+    copyBytes(bytes, packet, out, outOffset, length);
     if ((vnetFlags(bytes, offset) & VNET_NEEDS_CSUM) !== 0) {
       const start = outOffset + vnetCsumStart(bytes, offset);
       completeChecksum(out, start, start + vnetCsumOffset(bytes, offset), outOffset + length);
@@ -81,8 +81,8 @@ export function writeSegments(
     const from = headers + i * cut.size;
     const payload = Math.min(cut.size, length - from);
     const at = outOffset + written;
-    out.set(bytes.subarray(packet, packet + headers), at);
-    out.set(bytes.subarray(packet + from, packet + from + payload), at + headers);
+    copyBytes(bytes, packet, out, at, headers);
+    copyBytes(bytes, packet + from, out, at + headers, payload);
     finishSegment(out, at, headers + payload, cut, i);
     written += headers + payload;
   }
@@ -120,16 +120,29 @@ function finishSegment(out: Uint8Array, at: number, length: number, cut: Cut, in
   writeUint16(out, field, checksumOf(addWords(out, transport, at + length, pseudo)) || 0xffff);
 }
 
-/** RFC 6864: the identification only matters for fragments, but Linux counts it up per segment and so do we. */
-function finishIpv4(out: Uint8Array, at: number, length: number, index: number): void {
+/**
+ * Makes the IPv4 header copied to `at` that of a packet of `length` bytes, `index` segments into its super-packet.
+ *
+ * RFC 6864: the identification only matters for fragments, but Linux counts it up per segment and so do we.
+ */
+export function finishIpv4(out: Uint8Array, at: number, length: number, index: number): void {
   writeUint16(out, at + 2, length);
   writeUint16(out, at + 4, readUint16(out, at + 4) + index);
   writeUint16(out, at + 10, 0);
   writeUint16(out, at + 10, checksumOf(addWords(out, at, at + ipHeaderBytes(out, at), 0)));
 }
 
-/** FIN and PSH belong to the last segment, CWR to the first (RFC 3168, section 6.1.2). */
-function finishTcp(out: Uint8Array, transport: number, index: number, last: boolean, skipped: number): void {
+/**
+ * Makes the TCP header copied to `transport` that of a packet `index` segments and `skipped` bytes into its super-packet;
+ * its checksum is left alone. FIN and PSH belong to the last segment, CWR to the first (RFC 3168, section 6.1.2).
+ */
+export function finishTcp(
+  out: Uint8Array,
+  transport: number,
+  index: number,
+  last: boolean,
+  skipped: number,
+): void {
   writeUint32(out, transport + 4, readUint32(out, transport + 4) + skipped);
   if (!last) out[transport + 13]! &= ~(TCP_FIN | TCP_PSH);
   if (index > 0) out[transport + 13]! &= ~TCP_CWR;

@@ -56,6 +56,7 @@ const RANKS: readonly Rank[] = [
       "lib/sockaddr_linux.ts",
       "lib/vnet_header.ts",
       "lib/segment.ts",
+      "lib/segment_split.ts",
     ],
   },
   {
@@ -92,6 +93,8 @@ const RANKS: readonly Rank[] = [
       "lib/engines.ts",
       "lib/reassembly.ts",
       "lib/replay_window.ts",
+      "lib/loss_report.ts",
+      "lib/record_limit.ts",
       "lib/session.ts",
       "lib/session_table.ts",
     ],

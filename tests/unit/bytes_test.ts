@@ -4,6 +4,7 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import {
   concatBytes,
+  copyBytes,
   equalBytes,
   readUint16,
   readUint32,
@@ -11,6 +12,26 @@ import {
   writeUint32,
 } from "../../lib/bytes.ts";
 import { bytes, check } from "../support/property.ts";
+
+describe("copyBytes", () => {
+  test("copies the range and nothing else, at every alignment and over its own stretch length", () => {
+    const from = Uint8Array.from({ length: 9000 }, (_, i) => i * 7);
+    for (const length of [0, 1, 5, 2047, 2048, 2049, 4096, 6001]) {
+      for (const [source, target] of [
+        [0, 0],
+        [3, 11],
+        [7, 0],
+        [1, 2],
+      ] as const) {
+        const to = new Uint8Array(9000).fill(0xee);
+        const expected = to.slice();
+        expected.set(from.subarray(source, source + length), target);
+        copyBytes(from, source, to, target, length);
+        expect(to.toHex()).toBe(expected.toHex());
+      }
+    }
+  });
+});
 
 describe("readUint16, readUint32", () => {
   test("agree with DataView at every offset", () => {

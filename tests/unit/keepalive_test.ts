@@ -11,6 +11,7 @@ const MESSAGE: Keepalive = {
   echo: { sentAtUs: 0xfffefdfc, delayUs: 5 },
   recordsSeen: 2 ** 33 + 1,
   recordsExpected: 2 ** 33 + 2,
+  overloaded: false,
 };
 const GOLDEN = "00000003" + "01020304" + "fffefdfc" + "00000005" + "0000000200000001" + "0000000200000002";
 
@@ -22,6 +23,7 @@ const message: fc.Arbitrary<Keepalive> = fc.tuple(fc.maxSafeNat(), fc.maxSafeNat
     echo: fc.option(fc.record({ sentAtUs: microseconds, delayUs: microseconds })),
     recordsSeen: fc.constant(Math.min(a, b)),
     recordsExpected: fc.constant(Math.max(a, b)),
+    overloaded: fc.boolean(),
   }),
 );
 
@@ -31,12 +33,18 @@ describe("encodeKeepalive", () => {
     expect(encodeKeepalive({ ...MESSAGE, replyWanted: false, echo: null }).toHex()).toBe(
       "00000000" + "01020304" + "00".repeat(8) + GOLDEN.slice(32),
     );
+    expect(encodeKeepalive({ ...MESSAGE, overloaded: true }).toHex()).toBe("00000007" + GOLDEN.slice(8));
   });
 });
 
 describe("decodeKeepalive", () => {
   test("reads golden bytes", () => {
     expect(decodeKeepalive(Uint8Array.fromHex(GOLDEN))).toEqual(MESSAGE);
+  });
+
+  test("a message that does not say overloaded says that it is not", () => {
+    const { overloaded: _, ...without } = MESSAGE;
+    expect(decodeKeepalive(encodeKeepalive(without))?.overloaded).toBe(false);
   });
 
   test("round trip", () => {
@@ -58,7 +66,7 @@ describe("decodeKeepalive", () => {
       data[at] = value;
       return decodeKeepalive(data);
     };
-    expect(change(3, 7)).toBeNull();
+    expect(change(3, 8 | 3)).toBeNull();
     expect(change(0, 0x80)).toBeNull();
     expect(change(23, 3)).toBeNull();
     expect(change(24, 0x7f)).toBeNull();
@@ -67,7 +75,7 @@ describe("decodeKeepalive", () => {
   test("random bytes: null, or a message that encodes to the same bytes but for an unused echo", () => {
     const near = bytes(KEEPALIVE_BYTES, KEEPALIVE_BYTES).map((data) => {
       data.fill(0, 0, 3);
-      data[3]! &= 3;
+      data[3]! &= 7;
       data.fill(0, 16, 22);
       data.fill(0, 24, 27);
       return data;

@@ -1,0 +1,237 @@
+/**
+ * How large a record may be: one controller for one direction of one session, fed with what the receiver reports.
+ *
+ * One lost datagram loses its whole record, so a record should be the smaller the more the path loses; but each record
+ * costs a call to the cipher and a send, so none should be smaller than that. Pure: counts and the time in, a limit out.
+ *
+ * **Estimate.** The receiver reports how many records it opened and how many it must have been sent (`keepalive.ts`); the
+ * sender knows into how many datagrams it cut them. Lost records / datagrams sent is the rate of loss events: of lost
+ * datagrams when losses are rare and apart, which the limit itself brings about, and of bursts when they come in bursts,
+ * where it is what counts (RFC 5348, section 5, measures loss in events for the same reason). Only authentic counts
+ * enter, both are cumulative, so a lost report costs nothing, and a record that was only late is taken back.
+ * Two windows: a slow one whose mean decides, and a fast one that must be sure (mean less one standard deviation of
+ * Poisson's law), so that loss is seen at once and a single lost record is not taken for it. A long run of datagrams without
+ * a loss says that it is over before the slow window has forgotten it.
+ *
+ * **Rule.** TCP above sees a lost record as that many segments lost at once, and survives it if they are a small part of
+ * its window, which is 1.22 / sqrt(p) segments at loss p (Mathis et al., 1997). So a record has at most a third of
+ * that. Where so many datagrams pass that the calls are what limits, it may have more. But n * p stays under 0.1 always.
+ */
+
+import type { Keepalive } from "./keepalive.ts";
+import { HEADER_BYTES, recordLimitFor, TAG_BYTES } from "./limits.ts";
+
+/** Time constants of the two windows: loss shows in the fast one within a few reports, and is forgotten by the slow one. */
+const FAST_MS = 250;
+const SLOW_MS = 1250;
+/**
+ * Longest time that one report counts for. Under traffic they come more often; what was learnt of a path is forgotten by
+ * new evidence, not by silence, or every burst after a pause would start with records too large.
+ */
+const LONGEST_STEP_MS = 500;
+/** What is believed before anything is known, 0.1 lost of 100: records of 12 datagrams, until the path shows better. */
+const PRIOR_LOST = 0.1;
+const PRIOR_DATAGRAMS = 100;
+/** Most a record may grow within a second, as a factor. */
+const GROWTH_PER_SECOND = 2.5;
+/** Losses expected of a run of datagrams without any, at which the loss has ended: by chance it is e^-8. */
+const SURELY_OVER = 8;
+
+/** A third of TCP's window of 1.22 / sqrt(p) segments. */
+const WINDOW_SHARE = 0.4;
+/** Datagrams lost per record beyond which throughput collapses. */
+const MOST_LOST_PER_RECORD = 0.1;
+/** Records a second whose fixed cost (measured: about 28 us, sealed, sent and opened by Web Crypto) is a sixth of a processor. */
+const CHEAP_RECORDS_PER_SECOND = 6000;
+
+/** Reports refused in a row after which the other side must have begun to count anew, as after a resumption. */
+const REFUSALS = 16;
+/** Reports whose place in our counts is remembered: several seconds of round trip. */
+const MARKS = 32;
+
+/** What a receiver says about the records it was sent; the fields of a keep-alive message. */
+export type LossReport = Pick<Keepalive, "recordsSeen" | "recordsExpected" | "overloaded">;
+
+/**
+ * Datagrams that one record may have.
+ *
+ * @param loss loss events per datagram, 0 to 1
+ * @param datagramsPerSecond how many are sent
+ * @returns at least 1; a fraction is to be rounded down
+ */
+export function recordDatagrams(loss: number, datagramsPerSecond: number): number {
+  const wanted = Math.max(WINDOW_SHARE / Math.sqrt(loss), datagramsPerSecond / CHEAP_RECORDS_PER_SECOND);
+  return Math.max(1, Math.min(MOST_LOST_PER_RECORD / loss, wanted));
+}
+
+/** Lost records and datagrams, each fading with one time constant. */
+class LossWindow {
+  lost = 0;
+  datagrams = 0;
+  readonly #timeConstantMs: number;
+
+  constructor(timeConstantMs: number) {
+    this.#timeConstantMs = timeConstantMs;
+  }
+
+  add(lost: number, datagrams: number, elapsedMs: number): void {
+    const kept = Math.exp(-elapsedMs / this.#timeConstantMs);
+    this.lost = this.lost * kept + lost;
+    this.datagrams = this.datagrams * kept + datagrams;
+  }
+
+  get datagramsPerSecond(): number {
+    return (this.datagrams * 1000) / this.#timeConstantMs;
+  }
+}
+
+/** See the top of the file. */
+export class RecordLimit {
+  #maxDatagramBytes: number;
+  /** Datagrams a record may have now; not rounded. */
+  #allowed = recordDatagrams(PRIOR_LOST / PRIOR_DATAGRAMS, 0);
+  readonly #fast = new LossWindow(FAST_MS);
+  readonly #slow = new LossWindow(SLOW_MS);
+  /** Datagrams since the last loss. */
+  #cleanRun = 0;
+
+  // what we sent, and what of it the newest report speaks of
+  #records = 0;
+  #datagrams = 0;
+  #seen = 0;
+  #expected = 0;
+  #reportedDatagrams = 0;
+  #reportedAtMs = -Infinity;
+  #refusals = 0;
+  /** The receiver's count of records less ours; not zero only after one of the two began anew. */
+  #ahead = 0;
+
+  /** A ring of earlier values of #records and #datagrams, to tell how many datagrams the first n records had. */
+  readonly #markRecords = new Float64Array(MARKS);
+  readonly #markDatagrams = new Float64Array(MARKS);
+  #marks = 0;
+
+  /** @param maxDatagramBytes the largest datagram that the path allows, header included */
+  constructor(maxDatagramBytes: number) {
+    this.#maxDatagramBytes = maxDatagramBytes;
+  }
+
+  /** Largest plaintext of a record in bytes: between that of one full datagram and `recordLimitFor` of it. */
+  get limit(): number {
+    const pieceBytes = this.#maxDatagramBytes - HEADER_BYTES;
+    return Math.min(
+      recordLimitFor(this.#maxDatagramBytes),
+      Math.floor(this.#allowed) * pieceBytes - TAG_BYTES,
+    );
+  }
+
+  /** Share of datagrams lost lately, 0 to 1, as far as it can be told from records. */
+  get loss(): number {
+    return this.#slow.datagrams > 0 ? Math.min(1, Math.max(0, this.#slow.lost) / this.#slow.datagrams) : 0;
+  }
+
+  /** The path allows datagrams of another size from now on. */
+  setMaxDatagramBytes(maxDatagramBytes: number): void {
+    this.#maxDatagramBytes = maxDatagramBytes;
+    this.#mark();
+  }
+
+  /** Takes note of a record that was given a number, keep-alives too, and was cut into `datagrams`. */
+  recordSent(datagrams: number): void {
+    this.#records++;
+    this.#datagrams += datagrams;
+  }
+
+  /**
+   * Takes a report of the receiver.
+   *
+   * One that says that more was sent than we sent, or that is older than one taken before, is ignored; if nothing else comes
+   * any more, the next one is a new beginning to count from.
+   *
+   * @returns whether it was taken
+   */
+  reported(report: LossReport, nowMs: number): boolean {
+    const { recordsSeen: seen, recordsExpected: expected } = report;
+    if (!this.#plausible(seen, expected)) {
+      if (++this.#refusals >= REFUSALS) this.#beginAnew(seen, expected);
+      return false;
+    }
+    this.#refusals = 0;
+    // negative when records that had been given up came after all
+    const lost = expected - seen - (this.#expected - this.#seen);
+    const reportedDatagrams = this.#datagramsOf(expected - this.#ahead);
+    const datagrams = Math.max(0, reportedDatagrams - this.#reportedDatagrams);
+    const elapsedMs = Math.min(LONGEST_STEP_MS, Math.max(0, nowMs - this.#reportedAtMs));
+    this.#seen = seen;
+    this.#expected = expected;
+    this.#reportedDatagrams = reportedDatagrams;
+    this.#reportedAtMs = nowMs;
+    this.#mark();
+    // what a busy receiver dropped says nothing of the path, and smaller records would make it busier
+    if (report.overloaded === true) return true;
+    this.#fast.add(lost, datagrams, elapsedMs);
+    this.#slow.add(lost, datagrams, elapsedMs);
+    this.#cleanRun = lost > 0 ? 0 : this.#cleanRun + datagrams;
+    this.#adapt(elapsedMs);
+    return true;
+  }
+
+  #plausible(seen: number, expected: number): boolean {
+    const possible = seen <= expected && expected - this.#ahead <= this.#records;
+    return possible && expected >= this.#expected && seen >= this.#seen;
+  }
+
+  #beginAnew(seen: number, expected: number): void {
+    this.#seen = seen;
+    this.#expected = expected;
+    this.#ahead = expected - this.#records;
+    this.#reportedDatagrams = this.#datagrams;
+    this.#refusals = 0;
+  }
+
+  /** Shrinks at once, grows slowly. */
+  #adapt(elapsedMs: number): void {
+    const most =
+      (recordLimitFor(this.#maxDatagramBytes) + TAG_BYTES) / (this.#maxDatagramBytes - HEADER_BYTES);
+    const datagramsPerSecond = Math.max(this.#fast.datagramsPerSecond, this.#slow.datagramsPerSecond);
+    const wanted = recordDatagrams(this.#estimate(), datagramsPerSecond);
+    const grown = this.#allowed * GROWTH_PER_SECOND ** (elapsedMs / 1000);
+    this.#allowed = Math.min(wanted, grown, Math.ceil(most));
+  }
+
+  /** Loss events per datagram. */
+  #estimate(): number {
+    const mean = (Math.max(0, this.#slow.lost) + PRIOR_LOST) / (this.#slow.datagrams + PRIOR_DATAGRAMS);
+    const lost = Math.max(1, this.#fast.lost);
+    const sure = (lost - Math.sqrt(lost)) / (this.#fast.datagrams + PRIOR_DATAGRAMS);
+    return Math.min(1, Math.max(mean, sure), SURELY_OVER / this.#cleanRun);
+  }
+
+  /** Remembers that the records so far had the datagrams so far. The limit changes only here, so between two marks the mix is even. */
+  #mark(): void {
+    const at = this.#marks++ % MARKS;
+    this.#markRecords[at] = this.#records;
+    this.#markDatagrams[at] = this.#datagrams;
+  }
+
+  /** Datagrams of our first `records` records: exact at the marks, in proportion between them. */
+  #datagramsOf(records: number): number {
+    let aboveRecords = this.#records;
+    let aboveDatagrams = this.#datagrams;
+    for (let mark = this.#marks - 1; mark >= Math.max(0, this.#marks - MARKS); mark--) {
+      const belowRecords = this.#markRecords[mark % MARKS]!;
+      const belowDatagrams = this.#markDatagrams[mark % MARKS]!;
+      if (records >= belowRecords) {
+        return between(records, belowRecords, belowDatagrams, aboveRecords, aboveDatagrams);
+      }
+      aboveRecords = belowRecords;
+      aboveDatagrams = belowDatagrams;
+    }
+    return this.#marks <= MARKS ? between(records, 0, 0, aboveRecords, aboveDatagrams) : aboveDatagrams;
+  }
+}
+
+/** The value at `x` on the line through two points. */
+function between(x: number, x0: number, y0: number, x1: number, y1: number): number {
+  return x1 === x0 ? y0 : y0 + ((x - x0) * (y1 - y0)) / (x1 - x0);
+}

@@ -1,0 +1,130 @@
+/**
+ * A path that loses, delays, reorders and repeats datagrams, between a sender with a record limit and a receiver that
+ * reports: everything but the bytes. Seeded, in simulated time.
+ */
+
+import { LossReports } from "../../lib/loss_report.ts";
+import { type LossReport, RecordLimit } from "../../lib/record_limit.ts";
+import { ReplayWindow } from "../../lib/replay_window.ts";
+import { randomSource } from "./property.ts";
+
+/** A path on which a full packet is 1,420 bytes. */
+export const DATAGRAM_BYTES = 1452;
+const STEP_MS = 10;
+
+/** What the path does and what is sent; what is left out does not happen. */
+export interface PathOptions {
+  readonly seconds: number;
+  readonly datagramsPerSecond: number;
+  /** Probability that a datagram is lost, by the time in seconds. */
+  readonly loss?: (atSeconds: number) => number;
+  /** Datagrams that one loss takes with it, itself included. */
+  readonly burst?: number;
+  /** Share of records that are one datagram (voice, acknowledgements) instead of as large as allowed. */
+  readonly smallShare?: number;
+  readonly roundTripMs?: number;
+  /** Share of records that come `reorderMs` late. */
+  readonly reorderShare?: number;
+  readonly reorderMs?: number;
+  readonly duplicateShare?: number;
+  /** Share of reports that are lost. */
+  readonly reportLoss?: number;
+  /** Loss that the receiver knows for its own. */
+  readonly overloaded?: boolean;
+  readonly seed?: number;
+}
+
+/** The state after one step of 10 ms. */
+export interface PathSample {
+  readonly atSeconds: number;
+  /** Datagrams that the largest record has. */
+  readonly datagrams: number;
+  readonly loss: number;
+  readonly reports: number;
+}
+
+interface Arrival {
+  readonly atMs: number;
+  readonly sequence: number;
+}
+
+/** Runs the path. @returns a sample for every 10 ms */
+export function runPath(options: PathOptions): PathSample[] {
+  const { seconds, datagramsPerSecond, roundTripMs = 20, reportLoss = 0, overloaded = false } = options;
+  const random = randomSource(options.seed ?? 1);
+  const chance = (share: number) => random(1e9) < share * 1e9;
+  const limit = new RecordLimit(DATAGRAM_BYTES);
+  const link = new Link(options, chance);
+  const receiver = new ReplayWindow();
+  const reporter = new LossReports();
+  const samples: PathSample[] = [];
+  let arrivals: Arrival[] = [];
+  let reports: { atMs: number; report: LossReport }[] = [];
+  let sequence = 0;
+  let credit = 0;
+  let reported = 0;
+  for (let nowMs = 0; nowMs < seconds * 1000; nowMs += STEP_MS) {
+    credit += (datagramsPerSecond * STEP_MS) / 1000;
+    while (credit > 0) {
+      const pieces = chance(options.smallShare ?? 0) ? 1 : datagramsOf(limit.limit);
+      credit -= pieces;
+      limit.recordSent(pieces);
+      arrivals.push(...link.carry(sequence++, pieces, nowMs));
+    }
+    for (const { sequence: arrived } of arrivals.filter(({ atMs }) => atMs <= nowMs)) {
+      if (receiver.mark(arrived)) reporter.dataOpened();
+    }
+    arrivals = arrivals.filter(({ atMs }) => atMs > nowMs);
+    const lost = receiver.next - receiver.marked;
+    if (reporter.due(lost, nowMs)) {
+      reporter.sent(lost, nowMs);
+      reported++;
+      const report = { recordsSeen: receiver.marked, recordsExpected: receiver.next, overloaded };
+      if (!chance(reportLoss)) reports.push({ atMs: nowMs + roundTripMs / 2, report });
+    }
+    for (const { report } of reports.filter(({ atMs }) => atMs <= nowMs)) limit.reported(report, nowMs);
+    reports = reports.filter(({ atMs }) => atMs > nowMs);
+    samples.push({
+      atSeconds: nowMs / 1000,
+      datagrams: datagramsOf(limit.limit),
+      loss: limit.loss,
+      reports: reported,
+    });
+  }
+  return samples;
+}
+
+/** Datagrams of a record with a plaintext of so many bytes. */
+export function datagramsOf(plaintextBytes: number): number {
+  return Math.ceil((plaintextBytes + 16) / (DATAGRAM_BYTES - 16));
+}
+
+/** Decides what becomes of the datagrams. */
+class Link {
+  readonly #options: PathOptions;
+  readonly #chance: (share: number) => boolean;
+  #burstLeft = 0;
+
+  constructor(options: PathOptions, chance: (share: number) => boolean) {
+    this.#options = options;
+    this.#chance = chance;
+  }
+
+  /** When copies of a whole record arrive: none, one or two. */
+  carry(sequence: number, pieces: number, nowMs: number): Arrival[] {
+    const { loss, burst = 1, roundTripMs = 20, reorderShare = 0, reorderMs = 0 } = this.#options;
+    const probability = (loss?.(nowMs / 1000) ?? 0) / burst;
+    let whole = true;
+    for (let i = 0; i < pieces; i++) {
+      if (this.#burstLeft === 0 && this.#chance(probability)) this.#burstLeft = burst;
+      if (this.#burstLeft > 0) {
+        this.#burstLeft--;
+        whole = false;
+      }
+    }
+    if (!whole) return [];
+    const atMs = nowMs + roundTripMs / 2 + (this.#chance(reorderShare) ? reorderMs : 0);
+    const copy = { atMs, sequence };
+    return this.#chance(this.#options.duplicateShare ?? 0) ? [copy, copy] : [copy];
+  }
+}
