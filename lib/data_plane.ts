@@ -21,7 +21,6 @@ import { DropCounter } from "./drop_counter.ts";
 import type { DataLoop } from "./data_loop.ts";
 import type { Engine } from "./engine.ts";
 import { encodeKeepalive } from "./keepalive.ts";
-import { recordLimitFor } from "./limits.ts";
 import { RecordType } from "./protocol.ts";
 import { type RecordKeys, Session } from "./session.ts";
 import { SessionTable } from "./session_table.ts";
@@ -47,10 +46,12 @@ export class DataPlane {
   readonly #outbound: Outbound;
   readonly #inbound: Inbound;
   readonly #keepaliveMs: number;
-  readonly #recordLimit: number;
+  readonly #maxDatagramBytes: number;
   readonly #lastReplyMs = new WeakMap<Session, number>();
   #timer: ReturnType<typeof setInterval> | null = null;
   #ticks = 0;
+  /** Records that the engine could not take, at the last tick. */
+  #overload = 0;
   #lastUdpError: string | null = null;
 
   constructor(
@@ -68,7 +69,7 @@ export class DataPlane {
     this.#clock = clock;
     this.#emit = emit;
     this.#keepaliveMs = start.keepaliveMs;
-    this.#recordLimit = recordLimitFor(start.maxDatagramBytes);
+    this.#maxDatagramBytes = start.maxDatagramBytes;
     this.#outbound = new Outbound(tun, udp, this.#sessions, this.#drops, engine, start.maxDatagramBytes);
     this.#inbound = new Inbound(tun, this.#sessions, this.#drops, engine, clock, {
       epochConfirmed: (session, epoch) => emit({ kind: "epoch-confirmed", id: session.id, epoch }),
@@ -119,6 +120,7 @@ export class DataPlane {
   /** What time brings: keep-alives, forgotten epochs and pieces, reports. Called by the timer; tests call it too. */
   tick(): void {
     const nowMs = this.#clock.monotonicMs();
+    this.#noteOverload();
     for (const session of this.#sessions.all()) {
       const expired = session.reassembly.expire(nowMs);
       if (expired > 0) this.#drops.add("reassembly-timeout", expired);
@@ -129,11 +131,24 @@ export class DataPlane {
         this.#emit({ kind: "rekey-needed", id: session.id, epoch: sending.epoch });
       }
       this.#speak(session);
+      if (session.sending !== null && session.lossReports.due(session.recordsLost, nowMs)) {
+        this.#sendKeepalive(session, false);
+      }
     }
     if (++this.#ticks % TICKS_PER_REPORT === 0) {
       this.#emit(this.#report(0));
       this.#reportUdpError();
     }
+  }
+
+  /** What our own socket or engine could not take is no loss of the path; nobody can tell whose it was. */
+  #noteOverload(): void {
+    const overflowed = this.#udp.takeOverflowed();
+    const overload = this.#drops.count("open-overload") + overflowed;
+    if (overflowed > 0) this.#drops.add("socket-overflow", overflowed);
+    if (overload === this.#overload) return;
+    this.#overload = this.#drops.count("open-overload");
+    for (const session of this.#sessions.all()) session.overloaded = true;
   }
 
   /** Keys in the engine's form. */
@@ -147,8 +162,7 @@ export class DataPlane {
 
   #addSession(message: AddSession): void {
     const { id, peerOffload, endpoint, allowedIps } = message;
-    const session = new Session(id, peerOffload, endpoint ?? null, this.#keepaliveMs);
-    session.recordLimit = this.#recordLimit;
+    const session = new Session(id, peerOffload, endpoint ?? null, this.#keepaliveMs, this.#maxDatagramBytes);
     this.#sessions.add(session, allowedIps);
   }
 

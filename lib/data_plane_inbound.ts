@@ -221,8 +221,9 @@ export class Inbound {
     const moved = session.placeEndpoint(epoch.epoch, sequence, job.from);
     if (moved) this.#events.endpointMoved(session);
     if (news === "confirmed") this.#events.epochConfirmed(session, epoch.epoch);
-    if (job.type === RecordType.keepalive) this.#keepalive(session, plaintext, nowMs);
-    else if (job.type === RecordType.data) this.#writePackets(session, plaintext);
+    if (job.type === RecordType.keepalive) return this.#keepalive(session, plaintext, nowMs);
+    session.lossReports.dataOpened();
+    if (job.type === RecordType.data) this.#writePackets(session, plaintext);
     else if (this.#tun.offload) this.#writeOffloadPackets(session, plaintext);
     else this.#drops.add("offload-malformed");
   }

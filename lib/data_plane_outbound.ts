@@ -22,6 +22,7 @@ import { HEADER_BYTES, MAX_MTU_BYTES, SEAL_IN_FLIGHT_BYTES, TAG_BYTES, VNET_HEAD
 import { ipHeaderBytes, packetLength } from "./packet.ts";
 import { piecesFor, RecordType, writeHeader } from "./protocol.ts";
 import { segmentCount, segmentedBytes, writeSegments } from "./segment.ts";
+import { splitBytes, writeSplit } from "./segment_split.ts";
 import type { SendingEpoch, Session } from "./session.ts";
 import type { SessionTable } from "./session_table.ts";
 import type { PacketDevice } from "./tun.ts";
@@ -165,7 +166,8 @@ export class Outbound {
   #gather(session: Session, bytes: Uint8Array<ArrayBuffer>, start: number, end: number): void {
     if (this.#tun.offload && !this.#travelsWhole(session, bytes, start, end)) {
       this.#flush();
-      this.#sendSegmented(session, bytes, start, end);
+      if (session.peerOffload && isPlain(bytes, start)) this.#sendSplit(session, bytes, start, end);
+      else this.#sendSegmented(session, bytes, start, end);
       return;
     }
     const fits =
@@ -188,10 +190,9 @@ export class Outbound {
 
   /** Whether a packet with its virtio header fits a record, and the peer will take the two. */
   #travelsWhole(session: Session, bytes: Uint8Array, start: number, end: number): boolean {
-    if (!session.peerOffload || end - start > session.recordLimit) return false;
-    // behind an IPv6 extension header; the peer admits only what it can check (`admitOffload`)
-    const open = (vnetFlags(bytes, start) & VNET_NEEDS_CSUM) !== 0;
-    return !open || vnetCsumStart(bytes, start) === ipHeaderBytes(bytes, start + VNET_HEADER_BYTES);
+    if (!session.peerOffload || !isPlain(bytes, start)) return false;
+    // a full packet of its own leaves without its virtio header
+    return end - start <= session.recordLimit || vnetGsoType(bytes, start) === GSO_NONE;
   }
 
   /** Closes the open record and hands it to the sealer. */
@@ -218,6 +219,29 @@ export class Outbound {
       );
     } else {
       this.#seal(session, RecordType.offload, bytes.subarray(start, this.#recordEnd), packets);
+    }
+  }
+
+  /** For a path that is too bad for so large a record: smaller super-packets, each a record. */
+  #sendSplit(session: Session, bytes: Uint8Array, start: number, end: number): void {
+    const length = end - start - VNET_HEADER_BYTES;
+    const limit = session.recordLimit;
+    if (splitBytes(bytes, start, length, limit) > SEGMENT_BUFFER_BYTES) {
+      this.#drops.add("tun-packet-malformed");
+      return;
+    }
+    const out = this.#segmentBuffer;
+    const written = writeSplit(bytes, start, length, limit, out, 0, true);
+    for (let at = 0; at < written;) {
+      const packet = at + VNET_HEADER_BYTES;
+      const next = packet + Math.max(1, packetLength(out, packet, written));
+      if (vnetGsoType(out, at) === GSO_NONE)
+        this.#seal(session, RecordType.data, out.subarray(packet, next), 1);
+      else {
+        const packets = segmentCount(out, at, next - packet);
+        this.#seal(session, RecordType.offload, out.subarray(at, next), packets);
+      }
+      at = next;
     }
   }
 
@@ -249,12 +273,12 @@ export class Outbound {
     const sending = session.sending;
     if (sending === null) return this.#drops.add("no-key");
     if (session.endpoint === null) return this.#drops.add("no-endpoint");
-    const sequence = session.takeSequence(sending);
+    const sealedBytes = plaintext.length + TAG_BYTES;
+    const pieces = piecesFor(sealedBytes, this.#maxDatagramBytes);
+    const sequence = session.takeSequence(sending, pieces);
     if (sequence < 0) return this.#drops.add("key-worn-out");
     session.txPackets += packets;
     if (packets > 0) session.txBytes += plaintext.length;
-    const sealedBytes = plaintext.length + TAG_BYTES;
-    const pieces = piecesFor(sealedBytes, this.#maxDatagramBytes);
     const job = new SealJob(this, session, sending, plaintext.length, pieces);
     writeHeader(job.header, 0, type, sealedBytes, session.id, sending.epoch, pieces, sequence);
     this.#jobs.push(job);
@@ -301,6 +325,15 @@ export class Outbound {
     if (result === "failed") this.#drops.add("send-failed");
     return result !== "full";
   }
+}
+
+/**
+ * Whether the transport header follows the IP header at once, as far as the virtio header at `offset` speaks of one: not
+ * behind an IPv6 extension header. The peer admits only what it can check (`admitOffload`).
+ */
+function isPlain(bytes: Uint8Array, offset: number): boolean {
+  const open = (vnetFlags(bytes, offset) & VNET_NEEDS_CSUM) !== 0;
+  return !open || vnetCsumStart(bytes, offset) === ipHeaderBytes(bytes, offset + VNET_HEADER_BYTES);
 }
 
 /** Completes the checksum of an ordinary packet if its virtio header at `offset` says that the kernel left it open. */

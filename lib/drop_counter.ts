@@ -10,6 +10,11 @@ export class DropCounter {
     this.#counts.set(reason, this.#counts.get(reason)! + count);
   }
 
+  /** How often `reason` occurred. */
+  count(reason: DropReason): number {
+    return this.#counts.get(reason)!;
+  }
+
   /** The reasons that occurred, with their counts. */
   snapshot(): Partial<Record<DropReason, number>> {
     return Object.fromEntries([...this.#counts].filter(([, count]) => count > 0));

@@ -68,6 +68,7 @@ export class ProtocolError extends OmailError {
 /** Why a datagram, a record or a packet was dropped; the order is the order of the checks on its way. */
 export const DROP_REASONS = [
   // received datagrams
+  "socket-overflow",
   "datagram-malformed",
   "session-unknown",
   "epoch-unknown",

@@ -34,6 +34,8 @@ export const SO_RCVBUF = 8;
 /** Like SO_SNDBUF and SO_RCVBUF beyond the system's maximum; need CAP_NET_ADMIN. */
 export const SO_SNDBUFFORCE = 32;
 export const SO_RCVBUFFORCE = 33;
+/** The socket's memory and drop counters (Linux 4.12). */
+export const SO_MEMINFO = 55;
 
 export const SOL_UDP = 17;
 export const UDP_SEGMENT = 103;
@@ -54,12 +56,16 @@ const SOCKET_SYMBOLS = openLibrary({
   read: { args: [FFIType.i32, FFIType.ptr, FFIType.u64_fast], returns: FFIType.i32 },
   recvmsg: { args: [FFIType.i32, FFIType.ptr, FFIType.i32], returns: FFIType.i32 },
   sendmsg: { args: [FFIType.i32, FFIType.ptr, FFIType.i32], returns: FFIType.i32 },
+  getsockopt: {
+    args: [FFIType.i32, FFIType.i32, FFIType.i32, FFIType.ptr, FFIType.ptr],
+    returns: FFIType.i32,
+  },
   eventfd: { args: [FFIType.u32, FFIType.i32], returns: FFIType.i32 },
   dup: { args: [FFIType.i32], returns: FFIType.i32 },
 });
 
-/** poll(2), read(2), recvmsg(2), sendmsg(2), eventfd(2), dup(2). */
-export const { poll, read, recvmsg, sendmsg, eventfd, dup } = SOCKET_SYMBOLS;
+/** poll(2), read(2), recvmsg(2), sendmsg(2), getsockopt(2), eventfd(2), dup(2). */
+export const { poll, read, recvmsg, sendmsg, getsockopt, eventfd, dup } = SOCKET_SYMBOLS;
 
 export const POLLIN = 0x001;
 export const POLLOUT = 0x004;

@@ -12,12 +12,13 @@ import type { Keepalive } from "./keepalive.ts";
 import {
   EPOCH_OVERLAP_MS,
   MAX_LIVE_EPOCHS,
-  MAX_PLAINTEXT_BYTES,
   REASSEMBLY_TIMEOUT_MS,
   REJECT_AFTER_RECORDS,
   REKEY_AFTER_RECORDS,
 } from "./limits.ts";
+import { LossReports } from "./loss_report.ts";
 import { Reassembly } from "./reassembly.ts";
+import { RecordLimit } from "./record_limit.ts";
 import { ReplayWindow } from "./replay_window.ts";
 
 /** Time between two tries to prove a new epoch to the peer: a lost keep-alive must not delay the first packet long. */
@@ -69,11 +70,16 @@ export class Session {
   txRecords = 0;
   rttMs: number | null = null;
   lossPercent = 0;
-  /** Largest plaintext of one record to this peer. */
-  recordLimit = MAX_PLAINTEXT_BYTES;
+  /** Largest plaintext of one record to this peer; moves with the loss that it reports. */
+  recordLimit: number;
+  /** When to tell the peer what was lost on its way to us. */
+  readonly lossReports = new LossReports();
   lastReceivedMs: number | null = null;
   removed = false;
+  /** We dropped what the peer sent because we could not keep up: the loss is not the path's. */
+  overloaded = false;
 
+  readonly #limit: RecordLimit;
   readonly #keepaliveMs: number;
   readonly #receiving: ReceivingEpoch[] = [];
   #waiting: SendingEpoch | null = null;
@@ -90,8 +96,16 @@ export class Session {
   #lossSeen = 0;
   #lossExpected = 0;
 
-  constructor(id: number, peerOffload: boolean, endpoint: HostPort | null, keepaliveMs: number) {
+  constructor(
+    id: number,
+    peerOffload: boolean,
+    endpoint: HostPort | null,
+    keepaliveMs: number,
+    maxDatagramBytes: number,
+  ) {
     this.id = id;
+    this.#limit = new RecordLimit(maxDatagramBytes);
+    this.recordLimit = this.#limit.limit;
     this.peerOffload = peerOffload;
     this.endpoint = endpoint;
     this.#keepaliveMs = keepaliveMs;
@@ -105,6 +119,11 @@ export class Session {
   /** Records that the peer must have sent, by the sequence numbers seen. */
   get recordsExpected(): number {
     return this.#receiving.reduce((sum, epoch) => sum + epoch.window.next, this.#pastExpected);
+  }
+
+  /** Records of the peer that are missing. */
+  get recordsLost(): number {
+    return this.recordsExpected - this.recordsSeen;
   }
 
   /** Installs the keys of a new epoch; an epoch that is already here is left alone. */
@@ -138,10 +157,11 @@ export class Session {
     return undefined;
   }
 
-  /** The next sequence number of `sending`, or -1 when its key has sealed all it may. */
-  takeSequence(sending: SendingEpoch): number {
+  /** The next sequence number of `sending` for a record of `pieces`, or -1 when its key has sealed all it may. */
+  takeSequence(sending: SendingEpoch, pieces: number): number {
     if (sending.sequence >= REJECT_AFTER_RECORDS) return -1;
     this.txRecords++;
+    this.#limit.recordSent(pieces);
     return sending.sequence++;
   }
 
@@ -205,6 +225,7 @@ export class Session {
       // a peer that lies, or a clock that wrapped twice, must not become a figure
       if (rttUs < 60_000_000) this.rttMs = rttUs / 1000;
     }
+    if (this.#limit.reported(message, nowMs)) this.recordLimit = this.#limit.limit;
     this.#measureLoss();
     return message.replyWanted;
   }
@@ -212,6 +233,9 @@ export class Session {
   /** The keep-alive message to send now; the next one is due a whole interval later. */
   keepaliveMessage(replyWanted: boolean, nowMs: number): Keepalive {
     this.#lastKeepaliveMs = nowMs;
+    this.lossReports.sent(this.recordsLost, nowMs);
+    const overloaded = this.overloaded;
+    this.overloaded = false;
     const echo = this.#peerEcho;
     return {
       replyWanted,
@@ -219,6 +243,7 @@ export class Session {
       echo: echo === null ? null : { sentAtUs: echo.sentAtUs, delayUs: wrapUs(nowMs - echo.atMs) },
       recordsSeen: this.recordsSeen,
       recordsExpected: this.recordsExpected,
+      overloaded,
     };
   }
 

@@ -45,5 +45,7 @@ export interface DatagramSocket {
   onDrain(drained: () => void): void;
   /** What went wrong last in {@link sendRecord}, for the log. */
   readonly lastError: string | null;
+  /** Datagrams that the kernel dropped because nobody took them in time, since the last call. */
+  takeOverflowed(): number;
   close(): void;
 }

@@ -182,6 +182,10 @@ export class BunDatagramSocket implements DatagramSocket {
     }
   }
 
+  takeOverflowed(): number {
+    return 0;
+  }
+
   /** Hands the bound socket over to `data_loop_poll.ts`; this object is done. */
   toPoll(): PollDatagramSocket {
     const fd = dup(this.#socket.fd);

@@ -88,6 +88,10 @@ export class MemoryDatagramSocket implements DatagramSocket {
     this.#drained?.();
   }
 
+  takeOverflowed(): number {
+    return 0;
+  }
+
   deliver(datagram: Uint8Array<ArrayBuffer>, host: string, port: number): void {
     this.#receive?.(datagram, datagram.length, { host, port });
   }

@@ -9,7 +9,17 @@
 import type { HostPort } from "./address.ts";
 import { messageOf } from "./caught.ts";
 import { errno, errnoName, type Pointer, ptr } from "./libc.ts";
-import { EAGAIN, ENOBUFS, recvmsg, sendmsg, SOL_UDP, UDP_SEGMENT } from "./libc_linux.ts";
+import {
+  EAGAIN,
+  ENOBUFS,
+  getsockopt,
+  recvmsg,
+  sendmsg,
+  SO_MEMINFO,
+  SOL_SOCKET,
+  SOL_UDP,
+  UDP_SEGMENT,
+} from "./libc_linux.ts";
 import { HEADER_BYTES, MAX_PIECES } from "./limits.ts";
 import { pieceSize, writePiece } from "./protocol.ts";
 import { decodeSockaddr, encodeSockaddr, SOCKADDR_IN6_BYTES } from "./sockaddr_linux.ts";
@@ -47,6 +57,10 @@ const RECEIVE_IOVECS = FROM + 32;
 const MAX_RECEIVE_IOVECS = 2 * MAX_PIECES + 1;
 const ARENA_BYTES = RECEIVE_IOVECS + MAX_RECEIVE_IOVECS * IOVEC_BYTES;
 
+/** u32 values of SO_MEMINFO, and which of them counts drops (linux/sock_diag.h). */
+const MEMORY_INFO_LENGTH = 9;
+const SK_MEMINFO_DROPS = 8;
+
 const TWO_32 = 2 ** 32;
 
 /** A bound UDP socket whose descriptor nobody else reads. */
@@ -67,6 +81,9 @@ export class PollDatagramSocket implements DatagramSocket {
   readonly #peersByName = new Map<string, HostPort>();
   readonly #lastFrom = new Uint8Array(SOCKADDR_IN6_BYTES);
   readonly #names = new Map<string, Uint8Array>();
+  readonly #memoryInfo = new Uint32Array(MEMORY_INFO_LENGTH + 1);
+  readonly #memoryInfoAddress: number = ptr(this.#memoryInfo);
+  #drops = 0;
   #receive: ReceiveDatagrams | null = null;
   #receiveRecord: ReceiveRecord | null = null;
   #drained: (() => void) | null = null;
@@ -110,6 +127,18 @@ export class PollDatagramSocket implements DatagramSocket {
   /** The descriptor takes data again. */
   drain(): void {
     this.#drained?.();
+  }
+
+  takeOverflowed(): number {
+    const info = this.#memoryInfo;
+    info[MEMORY_INFO_LENGTH] = MEMORY_INFO_LENGTH * 4;
+    const lengthAddress = this.#memoryInfoAddress + MEMORY_INFO_LENGTH * 4;
+    const address = this.#memoryInfoAddress as Pointer;
+    if (getsockopt(this.fd, SOL_SOCKET, SO_MEMINFO, address, lengthAddress as Pointer) !== 0) return 0;
+    const drops = info[SK_MEMINFO_DROPS]!;
+    const overflowed = (drops - this.#drops) >>> 0;
+    this.#drops = drops;
+    return overflowed;
   }
 
   close(): void {

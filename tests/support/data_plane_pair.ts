@@ -124,6 +124,29 @@ export class DataPlanePair {
     this.client.plane.handle({ kind: "set-epoch", id: SESSION_ID, keys: keys.client, sendNow: true });
   }
 
+  /** Shows the client a path without loss, until its records may be as large as any. */
+  async proveCleanPath(): Promise<void> {
+    const payload = new Uint8Array(1_300);
+    const packet = buildPacket({
+      version: 6,
+      protocol: "udp",
+      source: "fd00::2",
+      destination: "fd00::1",
+      payload,
+    });
+    let limit = 0;
+    while (limit < this.stats(this.client).recordLimit) {
+      limit = this.stats(this.client).recordLimit;
+      for (let i = 0; i < 1_000; i++)
+        this.client.tun.inject(this.client.tun.offload ? withVnet(packet) : packet);
+      await this.settle();
+      this.clock.nowMs += 500;
+      this.server.plane.tick();
+      await this.settle();
+    }
+    this.server.tun.written.length = 0;
+  }
+
   /**
    * Waits until all that is on the way from one end was taken in by the other: records are opened in order, so a last
    * packet of our own has passed when everything before it has. It is taken out again on arrival.

@@ -156,7 +156,7 @@ describe("Inbound: strangers", () => {
       );
     }
     await pair.settle();
-    const large: PacketParts = { version: 4, protocol: "tcp", payload: new Uint8Array(30_000) };
+    const large: PacketParts = { version: 4, protocol: "tcp", payload: new Uint8Array(15_000) };
     pair.client.tun.inject(withVnet(buildPacket({ ...large, checksum: "pseudo" }), kernelVnet(large, 1300)));
     await until(() => pair.server.tun.written.length === 1);
     pair.clock.nowMs += REASSEMBLY_TIMEOUT_MS;

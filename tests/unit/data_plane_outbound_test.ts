@@ -51,6 +51,7 @@ describe("Outbound", () => {
     "datagrams of %i bytes: the kernel's largest super-packet arrives",
     async (max) => {
       const pair = await connected({ maxDatagramBytes: max });
+      await pair.proveCleanPath();
       const payload = new Uint8Array(gsoMaxBytesFor(max) - 40).map((_, i) => i * 11);
       const value = parts(true, { protocol: "tcp", flags: ACK, payload });
       inject(pair.client, value, 536);
@@ -60,6 +61,20 @@ describe("Outbound", () => {
       expect(pair.server.tun.written.map((written) => written.toHex())).toEqual([whole.toHex()]);
     },
   );
+
+  test("on a path that is not known yet a super-packet is split into smaller ones, which carry the same bytes", async () => {
+    const pair = await connected();
+    const payload = new Uint8Array(60_000).map((_, i) => i * 11);
+    inject(pair.client, parts(true, { protocol: "tcp", flags: ACK, payload }), 1380);
+    await pair.settle();
+    const { written } = pair.server.tun;
+    expect(written.length).toBeGreaterThan(3);
+    const { recordLimit } = pair.stats(pair.client);
+    for (const part of written) expect(part.length).toBeLessThanOrEqual(recordLimit);
+    // 10 bytes of virtio header, 20 of IP, 20 of TCP
+    expect(Buffer.compare(Buffer.concat(written.map((part) => part.subarray(50))), payload)).toBe(0);
+    expect(pair.drops(pair.server)).toEqual({});
+  });
 
   test("no part of a plaintext is on the wire", async () => {
     const pair = await connected();

@@ -18,7 +18,7 @@ const KEEPALIVE_MS = 10_000;
 const HOME = { host: "192.0.2.1", port: 1000 };
 
 function makeSession(endpoint: { host: string; port: number } | null = HOME): Session {
-  return new Session(7, true, endpoint, KEEPALIVE_MS);
+  return new Session(7, true, endpoint, KEEPALIVE_MS, 1452);
 }
 
 /** Opens record `sequence` of `epoch` as if its tag had been verified. */
@@ -56,7 +56,7 @@ describe("Session: epochs", () => {
   test("an epoch that is installed twice keeps its counter and its window", () => {
     const session = makeSession();
     session.installEpoch(opaqueKeys(3), true);
-    session.takeSequence(session.sending!);
+    session.takeSequence(session.sending!, 1);
     open(session, 3, 9);
     session.installEpoch(opaqueKeys(3), true);
     expect(session.sending?.sequence).toBe(1);
@@ -120,9 +120,9 @@ describe("Session: sequence numbers", () => {
   test("takeSequence counts from 0 and starts anew with each epoch", () => {
     const session = makeSession();
     session.installEpoch(opaqueKeys(0), true);
-    expect([0, 0, 0].map(() => session.takeSequence(session.sending!))).toEqual([0, 1, 2]);
+    expect([0, 0, 0].map(() => session.takeSequence(session.sending!, 1))).toEqual([0, 1, 2]);
     session.installEpoch(opaqueKeys(1), true);
-    expect(session.takeSequence(session.sending!)).toBe(0);
+    expect(session.takeSequence(session.sending!, 1)).toBe(0);
     expect(session.txRecords).toBe(4);
   });
 
@@ -130,8 +130,8 @@ describe("Session: sequence numbers", () => {
     const session = makeSession();
     session.installEpoch(opaqueKeys(0), true);
     session.sending!.sequence = REJECT_AFTER_RECORDS - 1;
-    expect(session.takeSequence(session.sending!)).toBe(REJECT_AFTER_RECORDS - 1);
-    expect(session.takeSequence(session.sending!)).toBe(-1);
+    expect(session.takeSequence(session.sending!, 1)).toBe(REJECT_AFTER_RECORDS - 1);
+    expect(session.takeSequence(session.sending!, 1)).toBe(-1);
     expect(session.txRecords).toBe(1);
   });
 
@@ -141,7 +141,7 @@ describe("Session: sequence numbers", () => {
     session.installEpoch(opaqueKeys(0), true);
     session.sending!.sequence = REKEY_AFTER_RECORDS - 1;
     expect(session.takeRekeyWish()).toBe(false);
-    session.takeSequence(session.sending!);
+    session.takeSequence(session.sending!, 1);
     expect([session.takeRekeyWish(), session.takeRekeyWish()]).toEqual([true, false]);
     session.installEpoch(opaqueKeys(1), true);
     session.sending!.sequence = REKEY_AFTER_RECORDS;
@@ -297,7 +297,7 @@ describe("Session: round trip", () => {
   test("keepaliveMessage echoes the newest time stamp and how long ago it came", () => {
     const session = makeSession();
     expect(session.keepaliveMessage(true, 1_000)).toEqual(
-      keepalive({ replyWanted: true, sentAtUs: 1_000_000 }),
+      keepalive({ replyWanted: true, sentAtUs: 1_000_000, overloaded: false }),
     );
     session.keepaliveReceived(keepalive({ sentAtUs: 77 }), 2_000);
     expect(session.keepaliveMessage(false, 2_500).echo).toEqual({ sentAtUs: 77, delayUs: 500_000 });
