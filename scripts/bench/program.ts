@@ -74,6 +74,19 @@ export function namesOption<Name extends string>(
   return known.filter((one) => names.includes(one));
 }
 
+/** One of a list of names. @throws {UsageError} */
+export function choiceOption<Name extends string>(
+  name: string,
+  text: string | undefined,
+  byDefault: Name,
+  known: readonly Name[],
+): Name {
+  const found = known.find((one) => one === (text ?? byDefault));
+  if (found === undefined)
+    throw new UsageError(`Cannot use --${name} "${text}": expected one of ${known.join(", ")}`);
+  return found;
+}
+
 /** @throws {OmailError} when nothing can be measured here: names what is missing and how to get it */
 export function requireMachine(tools: Readonly<Record<string, string>>): void {
   if (process.platform !== "linux")

@@ -8,6 +8,11 @@ export function numberText(value: number | null): string {
   return value.toLocaleString("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
 }
 
+/** A whole number with its thousands apart. */
+export function countText(count: number): string {
+  return count.toLocaleString("en-US");
+}
+
 /** A ratio with two decimals; `-` for null. */
 export function ratioText(ratio: number | null): string {
   return ratio === null ? "-" : ratio.toFixed(2);
