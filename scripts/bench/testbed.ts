@@ -193,9 +193,9 @@ export class Testbed {
     await this.command(["ip", "-n", this.namespace(side), ...args]);
   }
 
-  /** Runs a command in a namespace; its failure is for the caller to judge. */
-  run(side: Side, command: readonly string[], timeoutMs = COMMAND_TIMEOUT_MS): Promise<Finished> {
-    return this.#finish(this.#inside(side, command), { timeout: timeoutMs, signal: this.#signal });
+  /** Runs a command in a namespace, with `input` on its standard input; its failure is for the caller to judge. */
+  run(side: Side, command: readonly string[], timeoutMs = COMMAND_TIMEOUT_MS, input = ""): Promise<Finished> {
+    return this.#finish(this.#inside(side, command), { timeout: timeoutMs, signal: this.#signal }, input);
   }
 
   /** Runs a command, with `input` on its standard input. @throws {SystemError} when it fails */

@@ -2,7 +2,7 @@
 
 import * as v from "valibot";
 import { OmailError } from "../../lib/errors.ts";
-import { median, percentile } from "./statistics.ts";
+import { median, percentile, type Sample } from "./statistics.ts";
 import type { Side, Testbed } from "./testbed.ts";
 
 /** Round trips of one run of ping, in microseconds, in order. */
@@ -72,7 +72,9 @@ const Rate = v.object({ bits_per_second: v.number(), retransmits: v.optional(v.n
 
 /** The part that we need of what `iperf3 --json` prints of TCP (version 3.7 or later, for --bidir). */
 const TcpReport = v.object({
-  intervals: v.array(v.object({ sum: v.object({ bytes: v.number() }) })),
+  intervals: v.array(
+    v.object({ sum: v.object({ bytes: v.number(), end: v.number(), bits_per_second: v.number() }) }),
+  ),
   end: v.object({
     sum_sent: Rate,
     sum_received: Rate,
@@ -99,6 +101,8 @@ export interface TcpResult {
   readonly retransmits: number;
   /** Everything that was sent, the start that does not count for {@link mbps} included. */
   readonly gigabytes: number;
+  /** What was sent over time, in Mbit/s at the end of each interval. */
+  readonly series: readonly Sample[];
 }
 
 /** What a UDP run delivered. */
@@ -131,6 +135,7 @@ export function parseTcpReport(output: string): TcpResult {
     mbps: (end.sum_received.bits_per_second + back) / 1e6,
     retransmits: end.sum_sent.retransmits ?? 0,
     gigabytes: intervals.reduce((bytes, { sum }) => bytes + sum.bytes, 0) / 1e9,
+    series: intervals.map(({ sum }) => ({ seconds: sum.end, value: sum.bits_per_second / 1e6 })),
   };
 }
 
@@ -187,6 +192,17 @@ async function iperf(bed: Testbed, target: string, options: IperfOptions): Promi
 export async function tcp(bed: Testbed, target: string, options: IperfOptions): Promise<TcpResult> {
   const args = ["-O", "1", "-C", bed.path.congestion, ...(options.args ?? [])];
   return parseTcpReport(await iperf(bed, target, { ...options, args }));
+}
+
+/** A TCP run of which every interval counts. @param everyS length of an interval */
+export async function tcpOverTime(
+  bed: Testbed,
+  target: string,
+  seconds: number,
+  everyS: number,
+): Promise<readonly Sample[]> {
+  const args = ["-i", String(everyS), "-C", bed.path.congestion];
+  return parseTcpReport(await iperf(bed, target, { seconds, args })).series;
 }
 
 /** A UDP run of packets with `bytes` of payload. @param bitsPerSecond as iperf3 writes it; 0 is as fast as it can */

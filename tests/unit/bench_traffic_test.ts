@@ -34,12 +34,23 @@ describe("summarizePing()", () => {
 const rate = (value: number) => ({ bits_per_second: value });
 
 describe("parseTcpReport()", () => {
-  const intervals = [{ sum: { bytes: 1e9 } }, { sum: { bytes: 5e8 } }];
+  const intervals = [
+    { sum: { bytes: 1e9, end: 1, bits_per_second: 8e9 } },
+    { sum: { bytes: 5e8, end: 2, bits_per_second: 4e9 } },
+  ];
 
   test("adds up both ways", () => {
     const end = { sum_sent: { ...rate(5e6), retransmits: 7 }, sum_received: rate(4e6) };
     const report = JSON.stringify({ intervals, end: { ...end, sum_received_bidir_reverse: rate(2e6) } });
-    expect(parseTcpReport(report)).toEqual({ mbps: 6, retransmits: 7, gigabytes: 1.5 });
+    expect(parseTcpReport(report)).toEqual({
+      mbps: 6,
+      retransmits: 7,
+      gigabytes: 1.5,
+      series: [
+        { seconds: 1, value: 8000 },
+        { seconds: 2, value: 4000 },
+      ],
+    });
     expect(parseTcpReport(JSON.stringify({ intervals, end })).mbps).toBe(4);
   });
 
