@@ -38,6 +38,8 @@ const BAR_STEP = 23;
 const PANEL_HEAD = 30;
 const NAME_WIDTH = 96;
 const VALUE_WIDTH = 104;
+/** Of a digit at the figures' size in the widest of the fonts. */
+const DIGIT_WIDTH = 7.2;
 const PANEL_WIDTH = (WIDTH - 2 * MARGIN - GAP * (COLUMNS - 1)) / COLUMNS;
 const BAR_WIDTH = PANEL_WIDTH - NAME_WIDTH - VALUE_WIDTH;
 
@@ -90,10 +92,14 @@ function drawBar(
     return parts;
   }
   const width = Math.min(1, value / most) * BAR_WIDTH;
-  const suffix = ratio === null ? "" : `  ${ratioText(ratio)} x`;
   parts.push(bar(start, top, width, BAR_HEIGHT, colour));
   if (value > most) parts.push(cut(start + width - 14, top));
-  parts.push(text(numberText(value) + suffix, { x: start + width + 6, y: base, size: 12 }));
+  const figure = numberText(value);
+  parts.push(text(figure, { x: start + width + 6, y: base, size: 12 }));
+  if (ratio !== null) {
+    const x = start + width + 6 + figure.length * DIGIT_WIDTH + 8;
+    parts.push(text(`${ratioText(ratio)} ×`, { x, y: base, size: 12, colour: "soft" }));
+  }
   return parts;
 }
 

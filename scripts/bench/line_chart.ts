@@ -56,7 +56,7 @@ export function drawTimeChart(chart: TimeChart): string {
   chart.panels.forEach((panel, index) =>
     parts.push(...drawPanel(panel, head + index * PANEL_STEP, chart, names)),
   );
-  const height = head + chart.panels.length * PANEL_STEP + 4;
+  const height = head + chart.panels.length * PANEL_STEP - 8;
   return card(WIDTH, height, chart.title, parts);
 }
 

@@ -35,7 +35,7 @@ function rules(theme: typeof LIGHT, index: 0 | 1): string {
     `.ink{fill:${theme.ink}}`,
     `.soft{fill:${theme.soft}}`,
     `.grid{stroke:${theme.grid}}`,
-    `.band{fill:${theme.grid}}`,
+    `.band{fill:${theme.grid};fill-opacity:.55}`,
     ...series,
   ].join("");
 }

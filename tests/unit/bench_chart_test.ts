@@ -36,7 +36,7 @@ describe("drawBarChart()", () => {
   });
 
   test("writes figures and ratios, and says what was not measured", () => {
-    for (const text of ["1,000  10.00 x", ">100<", "50.0  0.50 x", "not measured"])
+    for (const text of [">1,000<", ">10.00 ×<", ">100<", ">50.0<", ">0.50 ×<", "not measured"])
       expect(svg).toContain(text);
   });
 
