@@ -11,6 +11,7 @@ import { replacePart } from "./bench/document.ts";
 import { circumstances, circumstancesText } from "./bench/machine.ts";
 import { countOption, readCommandLine, ROOT, runProgram, say } from "./bench/program.ts";
 import { parseStageTimes, stageTable } from "./bench/stage_table.ts";
+import { cipherStages } from "./bench/stages_cipher.ts";
 import { packetStages } from "./bench/stages_packet.ts";
 import { recordStages } from "./bench/stages_record.ts";
 import { type StageTime, timeStage } from "./bench/stopwatch.ts";
@@ -56,10 +57,13 @@ async function main(signal: AbortSignal): Promise<number> {
     return EXIT.ok;
   }
   const { values, flags, words } = line;
+  if (flags.has("write") && words.length > 0)
+    throw new UsageError(`Cannot write a part of the table: leave out "${words.join('", "')}", or --write`);
   const milliseconds = countOption("milliseconds", values.milliseconds, 300, 60_000);
   const before = values.before === undefined ? null : parseStageTimes(readText(values.before), values.before);
   const isWanted = (name: string) => words.length === 0 || words.some((word) => name.includes(word));
-  const stages = [...packetStages(), ...(await recordStages())].filter(({ name }) => isWanted(name));
+  const all = [...packetStages(), ...(await cipherStages()), ...recordStages()];
+  const stages = all.filter(({ name }) => isWanted(name));
   const times: StageTime[] = [];
   for (const [index, stage] of stages.entries()) {
     signal.throwIfAborted();

@@ -1,10 +1,14 @@
-/** Packets that the stages work on, as a Linux TUN with virtio headers hands them over. */
+/** What the stages work on: packets as a Linux TUN with virtio headers hands them over, and headers of records. */
 
 import { completeChecksum, foldSum, pseudoHeaderSum } from "../../lib/checksum.ts";
-import { VNET_HEADER_BYTES } from "../../lib/limits.ts";
+import { HEADER_BYTES, TAG_BYTES, VNET_HEADER_BYTES } from "../../lib/limits.ts";
 import { PROTOCOL_TCP } from "../../lib/packet.ts";
+import { piecesFor, RecordType, writeHeader } from "../../lib/protocol.ts";
 import { GSO_NONE, GSO_TCPV4, VNET_NEEDS_CSUM, writeVnetHeader } from "../../lib/vnet_header.ts";
+import { countText } from "./table.ts";
 
+/** Largest outer datagram where the MTU is 1,420. */
+export const DATAGRAM_BYTES = 1_452;
 const IP_BYTES = 20;
 const TCP_BYTES = 32;
 export const HEADERS_BYTES = IP_BYTES + TCP_BYTES;
@@ -34,4 +38,16 @@ export function chunkOf(packets: number, bytes: number): Uint8Array<ArrayBuffer>
   const chunk = new Uint8Array(packets * one.length);
   for (let i = 0; i < packets; i++) chunk.set(one, i * one.length);
   return chunk;
+}
+
+/** The header of an offload record with a plaintext of `bytes`. */
+export function headerOf(bytes: number, sequence: number): Uint8Array<ArrayBuffer> {
+  const header = new Uint8Array(HEADER_BYTES);
+  const length = bytes + TAG_BYTES;
+  writeHeader(header, 0, RecordType.offload, length, 1, 0, piecesFor(length, DATAGRAM_BYTES), sequence);
+  return header;
+}
+
+export function sizeText(bytes: number): string {
+  return `${countText(bytes)} bytes`;
 }

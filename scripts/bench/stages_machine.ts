@@ -3,12 +3,11 @@
 import { HEADER_BYTES, VNET_HEADER_BYTES } from "../../lib/limits.ts";
 import { LinuxPacketDevice, openTunLinux } from "../../lib/tun_linux.ts";
 import { openUdp } from "../../lib/udp_bun.ts";
-import { HEADERS_BYTES, offloadPacket, SEGMENT_PAYLOAD_BYTES } from "./stage_packets.ts";
+import { DATAGRAM_BYTES, HEADERS_BYTES, offloadPacket, SEGMENT_PAYLOAD_BYTES } from "./stage_packets.ts";
 import type { Stage } from "./stopwatch.ts";
 import { countText } from "./table.ts";
 
 const TUN = "bench0";
-const DATAGRAM_BYTES = 1_452;
 /** 10.8.1.1: an address behind the TUN's network that nobody has. */
 const NOBODY = 0x0101;
 

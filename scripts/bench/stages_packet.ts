@@ -7,7 +7,7 @@ import { segmentedBytes, writeSegments } from "../../lib/segment.ts";
 import { Session } from "../../lib/session.ts";
 import { SessionTable } from "../../lib/session_table.ts";
 import { admitOffload } from "../../lib/vnet_header.ts";
-import { chunkOf, offloadPacket } from "./stage_packets.ts";
+import { chunkOf, offloadPacket, sizeText } from "./stage_packets.ts";
 import type { Stage } from "./stopwatch.ts";
 import { countText } from "./table.ts";
 
@@ -27,8 +27,6 @@ export function packetStages(): readonly Stage[] {
     admit(62_000),
   ];
 }
-
-const sizeText = (bytes: number) => `${countText(bytes)} bytes`;
 
 /** Stage 1 of the way out, after the read: where each packet of a chunk ends. One call is one packet. */
 function walk(packets: number, bytes: number): Stage {
