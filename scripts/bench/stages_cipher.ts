@@ -1,8 +1,9 @@
 /** The stages that seal and open a record, by each engine. */
 
-import { createCipheriv, createDecipheriv } from "node:crypto";
-import { openRecord, sealRecord } from "../../lib/crypto.ts";
-import { HEADER_BYTES, KEY_BYTES, NONCE_BYTES, NONCE_SALT_BYTES } from "../../lib/limits.ts";
+import type { EngineName } from "../../lib/data_plane_message.ts";
+import type { Engine, RecordJob, RecordKey } from "../../lib/engine.ts";
+import { openEngine } from "../../lib/engines.ts";
+import { KEY_BYTES, NONCE_SALT_BYTES, TAG_BYTES } from "../../lib/limits.ts";
 import { headerOf, sizeText } from "./stage_packets.ts";
 import type { Stage } from "./stopwatch.ts";
 
@@ -11,84 +12,74 @@ const SIZES = [64, 1_400, 16_000, 62_000] as const;
 /** Records under way at once, as under load. */
 const IN_FLIGHT = 64;
 const SALT = new Uint8Array(NONCE_SALT_BYTES);
+const ENGINES: Readonly<Record<EngineName, string>> = { web: "Web Crypto", sync: "node:crypto" };
 
 export async function cipherStages(): Promise<readonly Stage[]> {
-  const key = crypto.getRandomValues(new Uint8Array(KEY_BYTES));
-  const webKey = await crypto.subtle.importKey("raw", key, "AES-GCM", false, ["encrypt", "decrypt"]);
-  const perSize = await Promise.all(
-    SIZES.map(async (bytes) => [
-      sealWeb(webKey, bytes),
-      sealNode(key, bytes),
-      openWeb(webKey, bytes, new Uint8Array(await sealed(webKey, bytes))),
-      openNode(key, bytes, new Uint8Array(await sealed(webKey, bytes))),
-    ]),
-  );
-  return [0, 1, 2, 3].flatMap((kind) => perSize.map((stages) => stages[kind]!));
+  const bytes = crypto.getRandomValues(new Uint8Array(KEY_BYTES));
+  const webKey = await crypto.subtle.importKey("raw", bytes, "AES-GCM", true, ["encrypt", "decrypt"]);
+  const seals: Stage[] = [];
+  const opens: Stage[] = [];
+  for (const [name, label] of Object.entries(ENGINES) as [EngineName, string][]) {
+    const engine = openEngine(name);
+    const key = engine.prepareKey(webKey);
+    for (const size of SIZES) {
+      seals.push(seal(engine, label, key, size));
+      opens.push(open(engine, label, key, size, await sealedRecord(engine, key, size)));
+    }
+  }
+  return [...seals, ...opens];
 }
 
-function sealWeb(key: CryptoKey, bytes: number): Stage {
+/** A job and the end of it. */
+function jobOf(key: RecordKey): { readonly job: RecordJob; readonly settled: Promise<void> } {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const job: RecordJob = { key, salt: SALT, body: null, tag: null, failed: false, settled: () => resolve() };
+  return { job, settled: promise };
+}
+
+async function sealedRecord(engine: Engine, key: RecordKey, bytes: number): Promise<Uint8Array<ArrayBuffer>> {
+  const { job, settled } = jobOf(key);
+  engine.seal(job, headerOf(bytes, 0), new Uint8Array(bytes));
+  await settled;
+  const record = new Uint8Array(bytes + TAG_BYTES);
+  record.set(job.body!);
+  if (job.tag !== null) record.set(job.tag, bytes);
+  return record;
+}
+
+function seal(engine: Engine, label: string, key: RecordKey, bytes: number): Stage {
   const plaintext = new Uint8Array(bytes);
   let sequence = 0;
   return {
-    name: "seal, Web Crypto",
-    input: sizeText(bytes),
-    bytes,
-    batch: IN_FLIGHT,
-    run: () => sealRecord(key, SALT, headerOf(bytes, sequence++), 0, plaintext),
-  };
-}
-
-function openWeb(key: CryptoKey, bytes: number, record: Uint8Array<ArrayBuffer>): Stage {
-  const header = headerOf(bytes, 0);
-  return {
-    name: "open, Web Crypto",
-    input: sizeText(bytes),
-    bytes,
-    batch: IN_FLIGHT,
-    run: () => openRecord(key, SALT, header, 0, record),
-  };
-}
-
-function sealed(key: CryptoKey, bytes: number): Promise<ArrayBuffer> {
-  return sealRecord(key, SALT, headerOf(bytes, 0), 0, new Uint8Array(bytes));
-}
-
-const CIPHER = "aes-256-gcm";
-
-function nonceOf(header: Uint8Array): Uint8Array {
-  const nonce = new Uint8Array(NONCE_BYTES);
-  nonce.set(header.subarray(HEADER_BYTES - 8), NONCE_SALT_BYTES);
-  return nonce;
-}
-
-/** The same by node:crypto, on this thread. */
-function sealNode(key: Uint8Array, bytes: number): Stage {
-  const plaintext = new Uint8Array(bytes);
-  let sequence = 0;
-  return {
-    name: "seal, node:crypto",
+    name: `seal, ${label}`,
     input: sizeText(bytes),
     bytes,
     batch: IN_FLIGHT,
     run: () => {
-      const header = headerOf(bytes, sequence++);
-      const cipher = createCipheriv(CIPHER, key, nonceOf(header)).setAAD(header);
-      return [cipher.update(plaintext), cipher.final(), cipher.getAuthTag()];
+      const { job, settled } = jobOf(key);
+      engine.seal(job, headerOf(bytes, sequence++), plaintext);
+      return settled;
     },
   };
 }
 
-function openNode(key: Uint8Array, bytes: number, record: Uint8Array): Stage {
+function open(
+  engine: Engine,
+  label: string,
+  key: RecordKey,
+  bytes: number,
+  record: Uint8Array<ArrayBuffer>,
+): Stage {
   const header = headerOf(bytes, 0);
   return {
-    name: "open, node:crypto",
+    name: `open, ${label}`,
     input: sizeText(bytes),
     bytes,
     batch: IN_FLIGHT,
     run: () => {
-      const decipher = createDecipheriv(CIPHER, key, nonceOf(header)).setAAD(header);
-      decipher.setAuthTag(record.subarray(bytes));
-      return [decipher.update(record.subarray(0, bytes)), decipher.final()];
+      const { job, settled } = jobOf(key);
+      engine.open(job, header, 0, record, 0, record.length);
+      return settled;
     },
   };
 }

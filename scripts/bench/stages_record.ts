@@ -83,7 +83,7 @@ function join(bytes: number): Stage {
     prepare: () => {
       for (const copy of copies) copy.set(received);
     },
-    run: (i) => joinPieces(copies[i]!, 0, first),
+    run: (i) => joinPieces(copies[i]!, 0, first, received.length),
   };
 }
 
