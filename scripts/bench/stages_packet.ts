@@ -4,6 +4,7 @@ import { addWords, completeChecksum } from "../../lib/checksum.ts";
 import { VNET_HEADER_BYTES } from "../../lib/limits.ts";
 import { packetLength } from "../../lib/packet.ts";
 import { segmentedBytes, writeSegments } from "../../lib/segment.ts";
+import { splitBytes, splitCount, writeSplit } from "../../lib/segment_split.ts";
 import { Session } from "../../lib/session.ts";
 import { SessionTable } from "../../lib/session_table.ts";
 import { admitOffload } from "../../lib/vnet_header.ts";
@@ -22,6 +23,7 @@ export function packetStages(): readonly Stage[] {
     checksum(1_420),
     checksum(62_000),
     finish(1_420),
+    split(62_000, 14_000),
     segment(16_000),
     segment(62_000),
     admit(62_000),
@@ -84,7 +86,20 @@ function finish(bytes: number): Stage {
   };
 }
 
-/** For a peer without offload, or a record limit below the super-packet. */
+/** For a record limit below the super-packet. */
+function split(bytes: number, limit: number): Stage {
+  const packet = offloadPacket(bytes);
+  const out = new Uint8Array(splitBytes(packet, 0, bytes, limit));
+  return {
+    name: "split a super-packet",
+    input: `${sizeText(bytes)} into ${splitCount(packet, 0, bytes, limit)}`,
+    bytes,
+    batch: 50,
+    run: () => writeSplit(packet, 0, bytes, limit, out, 0, false),
+  };
+}
+
+/** For a peer without offload. */
 function segment(bytes: number): Stage {
   const packet = offloadPacket(bytes);
   const out = new Uint8Array(segmentedBytes(packet, 0, bytes));

@@ -2,14 +2,7 @@
 
 import { joinPieces } from "../../lib/data_plane_inbound.ts";
 import { HEADER_BYTES, TAG_BYTES } from "../../lib/limits.ts";
-import {
-  datagramSize,
-  piecesFor,
-  pieceSize,
-  RecordType,
-  writeHeader,
-  writePiece,
-} from "../../lib/protocol.ts";
+import { datagramSize, piecesFor, RecordType, writeDatagrams, writeHeader } from "../../lib/protocol.ts";
 import { Reassembly } from "../../lib/reassembly.ts";
 import { ReplayWindow } from "../../lib/replay_window.ts";
 import { DATAGRAM_BYTES, headerOf, sizeText } from "./stage_packets.ts";
@@ -40,25 +33,14 @@ function datagramsOf(bytes: number): Uint8Array<ArrayBuffer> {
   const length = bytes + TAG_BYTES;
   const pieces = piecesFor(length, DATAGRAM_BYTES);
   const out = new Uint8Array(length + pieces * HEADER_BYTES);
-  writePieces(header, Buffer.alloc(length), pieces, out);
+  writeDatagrams(out, header, new Uint8Array(length), null, pieces);
   return out;
-}
-
-function writePieces(header: Uint8Array, record: Buffer, pieces: number, out: Uint8Array): number {
-  const size = pieceSize(record.length, pieces);
-  let at = 0;
-  for (let i = 0; i < pieces; i++) {
-    for (let j = 0; j < HEADER_BYTES; j++) out[at + j] = header[j]!;
-    writePiece(out, at, i);
-    at += HEADER_BYTES + record.copy(out, at + HEADER_BYTES, i * size, (i + 1) * size);
-  }
-  return at;
 }
 
 /** Stage 6 of the way out, before the send. */
 function cut(bytes: number): Stage {
   const header = headerOf(bytes, 0);
-  const record = Buffer.alloc(bytes + TAG_BYTES);
+  const record = new Uint8Array(bytes + TAG_BYTES);
   const pieces = piecesFor(record.length, DATAGRAM_BYTES);
   const out = new Uint8Array(record.length + pieces * HEADER_BYTES);
   return {
@@ -66,7 +48,7 @@ function cut(bytes: number): Stage {
     input: sizeText(bytes),
     bytes,
     batch: 100,
-    run: () => writePieces(header, record, pieces, out),
+    run: () => writeDatagrams(out, header, record, null, pieces),
   };
 }
 
