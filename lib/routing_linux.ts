@@ -4,7 +4,7 @@
  * A full tunnel leaves the machine's own routes alone. Its rules stand in front of the main table, in one block of
  * preferences that ends with a mark; what stays outside jumps to the mark, and from there to whatever comes next:
  *
- *     P    to SERVER         goto P+5       our own packets; every address of a server that may be dialled
+ *     Q    to SERVER         goto P+5       our own packets; every address of a server that may be dialled
  *     P    to EXCLUDED       goto P+5
  *     P    DHCP              goto P+5       IPv4: a lease is renewed by unicast
  *     P+1  to INSIDE         goto P+5       containers, other tunnels: see `local_networks.ts`
@@ -20,7 +20,11 @@
  * ("TunnelVision", CVE-2024-3661). Later changes of the main table (another Wi-Fi, another gateway) count at once.
  *
  * Several clients take different blocks. The latest comes first, and jumping to the mark leads into the block of the
- * one before: a tunnel inside a tunnel.
+ * one before: a tunnel inside a tunnel. The rules Q for the servers stand in front of all blocks, those of the earliest
+ * client first: the packets of an outer tunnel must not go into the inner one, which would be a loop.
+ *
+ * The route in TABLE has the scope `global`, though it has no gateway: so the kernel does not use it to look for the
+ * interface of a gateway when somebody adds a route without saying one (fib_check_nh in net/ipv4/fib_semantics.c).
  *
  * A split tunnel needs no rule: its routes stand in the main table, with servers and excludes already cut out.
  */
@@ -43,6 +47,8 @@ const FIRST_TABLE = 51820;
 /** First rule preference: after what most other programs choose, before main (32766). */
 const FIRST_PREFERENCE = 30000;
 const PREFERENCES_PER_SLOT = 8;
+/** Preferences Q, one for each slot. */
+const FRONT_PREFERENCE = 29900;
 const SLOTS = 64;
 /** Preferences inside a block. */
 const OUTSIDE = 0;
@@ -107,6 +113,8 @@ export function chooseSlot(tun: string, rules: readonly InstalledRule[]): number
 function slotOf({ priority, table }: InstalledRule): number | null {
   const ofTable = Number(table) - FIRST_TABLE;
   if (ofTable >= 0 && ofTable < SLOTS) return ofTable;
+  const fromEnd = priority - FRONT_PREFERENCE;
+  if (fromEnd >= 0 && fromEnd < SLOTS) return SLOTS - 1 - fromEnd;
   const ofPreference = Math.floor((priority - FIRST_PREFERENCE) / PREFERENCES_PER_SLOT);
   return ofPreference >= 0 && ofPreference < SLOTS ? ofPreference : null;
 }
@@ -139,9 +147,10 @@ export function familyRouting(
     );
   }
   const blocked = routes.blockedDefaults.includes(family);
+  const scope = family === 4 ? " scope global" : ""; // IPv6 has no scopes, and looks into the route's own table first
   const rules = ruleSelectors(plan, routes, local, slot, family, blocked);
   return [
-    ...(blocked ? [] : [route(`default dev ${plan.tun} table ${tableOf(slot)}`)]),
+    ...(blocked ? [] : [route(`default dev ${plan.tun}${scope} table ${tableOf(slot)}`)]),
     ...rules.map((selector) => ({ kind: "rule", family, selector }) as const),
   ];
 }
@@ -155,6 +164,7 @@ function ruleSelectors(
   blocked: boolean,
 ): readonly (readonly string[])[] {
   const first = FIRST_PREFERENCE + slot * PREFERENCES_PER_SLOT;
+  const front = FRONT_PREFERENCE + SLOTS - 1 - slot;
   const rule = (offset: number, words: string): string[] => [
     "pref",
     `${first + offset}`,
@@ -166,9 +176,8 @@ function ruleSelectors(
   return [
     // First, so that no jump is ever without its target.
     rule(MARK, "nop"),
-    ...ofFamily([...routes.servers, ...routes.bypasses], family).map(({ text }) =>
-      rule(OUTSIDE, `to ${text} ${around}`),
-    ),
+    ...ofFamily(routes.servers, family).map(({ text }) => rule(front - first, `to ${text} ${around}`)),
+    ...ofFamily(routes.bypasses, family).map(({ text }) => rule(OUTSIDE, `to ${text} ${around}`)),
     ...(family === 4 ? [rule(OUTSIDE, `ipproto udp sport 68 dport 67 ${around}`)] : []),
     ...ofFamily(local.inside, family).map(({ text }) => rule(INSIDE, `to ${text} ${around}`)),
     ...(plan.guardDns ? DNS_PORTS.map((port) => rule(DNS, `dport ${port} ${into}`)) : []),

@@ -37,9 +37,9 @@ describe("familyRouting", () => {
 
   test("a full tunnel: what stays outside jumps to the mark, all else goes in", () => {
     expect(lines(PLAN, 4)).toEqual([
-      "route add default dev omail0 table 51821",
+      "route add default dev omail0 scope global table 51821",
       "rule add pref 30013 nop",
-      "rule add pref 30008 to 198.51.100.1/32 goto 30013",
+      "rule add pref 29962 to 198.51.100.1/32 goto 30013",
       "rule add pref 30008 to 192.168.0.0/16 goto 30013",
       "rule add pref 30008 ipproto udp sport 68 dport 67 goto 30013",
       "rule add pref 30010 dport 53 lookup 51821",
@@ -71,7 +71,7 @@ describe("familyRouting", () => {
     const plan = { ...PLAN, endpoints: [{ address: "2001:db8::1", port: 1 }] };
     expect(lines(plan, 6, NO_LOCAL_NETWORKS, 0)).toEqual([
       "rule add pref 30005 nop",
-      "rule add pref 30000 to 2001:db8::1/128 goto 30005",
+      "rule add pref 29963 to 2001:db8::1/128 goto 30005",
       "rule add pref 30002 dport 53 unreachable",
       "rule add pref 30002 dport 853 unreachable",
       "rule add pref 30004 unreachable",
@@ -95,8 +95,8 @@ describe("transition", () => {
   test("adds what is new before it removes what is old, and touches nothing else", () => {
     const moved = { ...PLAN, endpoints: [{ address: "198.51.100.9", port: 51820 }] };
     expect(transition(steps(PLAN), steps(moved))).toEqual([
-      "rule add pref 30000 to 198.51.100.9/32 goto 30005",
-      "rule del pref 30000 to 198.51.100.1/32 goto 30005",
+      "rule add pref 29963 to 198.51.100.9/32 goto 30005",
+      "rule del pref 29963 to 198.51.100.1/32 goto 30005",
     ]);
   });
 });
@@ -165,6 +165,10 @@ describe("chooseSlot", () => {
     expect(chooseSlot("omail0", [{ priority: 32764, table: "51830" }])).toBe(9);
     expect(chooseSlot("omail0", [{ priority: 30000 + 8 * 20 + 3, table: "main" }])).toBe(19);
     expect(chooseSlot("omail7", [{ priority: 30000 + 8 * 63 }])).toBe(56);
+  });
+
+  test("knows the rules in front of all blocks for its own", () => {
+    expect(chooseSlot("omail0", [{ priority: 29900 }])).toBe(62);
   });
 
   test("comes back to free ones when there is none in front", () => {
