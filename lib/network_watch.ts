@@ -11,6 +11,8 @@ import type { Log } from "./log.ts";
 
 /** Changes come in crowds (a link, its addresses, its routes): one call for all that come within this time. */
 const SETTLE_MS = 100;
+/** Between two calls at least: a machine that starts and stops containers all the time is not looked at all the time. */
+const PAUSE_MS = 1_000;
 /** Before another try, after the source of news broke: too many changes at once break the socket (ENOBUFS). */
 const REOPEN_MS = 1_000;
 const RESOLV_CONF = { folder: "/etc", name: "resolv.conf" };
@@ -44,6 +46,7 @@ export function watchNetwork(onChange: () => void, log: Log): NetworkWatch {
 /** One call for many changes. */
 class Crowd {
   readonly #onChange: () => void;
+  #calledMs = Number.NEGATIVE_INFINITY;
   #timer: ReturnType<typeof setTimeout> | null = null;
   #closed = false;
 
@@ -53,10 +56,12 @@ class Crowd {
 
   changed(): void {
     if (this.#closed || this.#timer !== null) return;
+    const waitMs = Math.max(SETTLE_MS, this.#calledMs + PAUSE_MS - performance.now());
     this.#timer = setTimeout(() => {
       this.#timer = null;
+      this.#calledMs = performance.now();
       this.#onChange();
-    }, SETTLE_MS);
+    }, waitMs);
   }
 
   close(): void {

@@ -131,6 +131,34 @@ networkTest(
   },
 );
 
+networkTest(
+  "full tunnel: a server that moves is found by its name, behind a kill switch too",
+  { limitSeconds: 60 },
+  async (network) => {
+    const machine = network.client(0);
+    const moved = "203.0.113.3";
+    const directory = `/etc/netns/${machine.namespace}`;
+    mkdirSync(directory, { recursive: true });
+    writeFileSync(join(directory, "hosts"), `${SERVER_ADDRESS} vpn.test\n`);
+    try {
+      await network.server.run(["ip", "address", "add", `${moved}/24`, "dev", "wan"]);
+      const first = await startServer(network, { args: ["--nat", "--address", `${SERVER_ADDRESS}:51820`] });
+      const args = ["--server", "vpn.test", "--kill-switch"];
+      const client = await startClient(network, 0, { fullTunnel: true, args });
+      await first.stop();
+      writeFileSync(join(directory, "hosts"), `${moved} vpn.test\n`);
+      await startServer(network, { args: ["--nat", "--address", `${moved}:51820`] });
+      await until("an answer of the moved server", timeoutSeconds(20), async () =>
+        (await ping(machine, INNER_SERVER, { count: 1 })).received === 1 ? true : undefined,
+      );
+      expect(await waysTo(machine, moved, WEB_ADDRESS)).toEqual(["wan", "omail0"]);
+      await client.stop();
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
+  },
+);
+
 /** Joins the client to the internet a second time: `wan2` 100.64.101.2/24, its gateway .1. */
 async function addUplink(network: Network, machine: Machine): Promise<void> {
   const link = `ip link add wan2 netns ${machine.namespace} type veth peer name c101 netns ${network.internet.namespace}`;

@@ -42,19 +42,40 @@ async function captureLeaving(network: Network, machine: Machine): Promise<Captu
   return await Capture.start(network, machine, "wan", `ether src ${mac} and not arp`);
 }
 
-/** Neither the tunnel's own nor neighbour discovery: as text, once each. */
+/** Sends from a DHCP client's port to a server's (RFC 2131, section 4.1; RFC 8415, section 7.2). */
+const DHCP = `const send = async (hostname, port, address) => {
+  const socket = await Bun.udpSocket({ port, hostname, socket: { error() {} } });
+  socket.send("renew", port === 68 ? 67 : 547, address);
+  await Bun.sleep(50);
+  socket.close();
+};
+await send("0.0.0.0", 68, "${GATEWAY}");
+await send("::", 546, "ff02::1:2%wan");`;
+
+/** Source and destination port of a packet of UDP or TCP. */
+function portsOf(packet: Uint8Array): string {
+  const start = packet[0]! >> 4 === 4 ? 20 : 40;
+  const port = (offset: number): number => (packet[start + offset]! << 8) | packet[start + offset + 1]!;
+  return `${port(0)} ${port(2)}`;
+}
+
+/** A lease that is renewed by unicast, or asked for by IPv6's multicast. */
+function isDhcp(packet: Uint8Array): boolean {
+  const isVersion4 = packet[0]! >> 4 === 4;
+  return packet[isVersion4 ? 9 : 6] === 17 && portsOf(packet) === (isVersion4 ? "68 67" : "546 547");
+}
+
+/** Neither the tunnel's own, nor DHCP, nor neighbour discovery: as text, once each. */
 function leaked(packets: readonly Uint8Array[]): string[] {
   const server = SERVER_ADDRESS.split(".").map(Number).join();
   const others = packets.filter((packet) => {
+    if (isDhcp(packet)) return false;
     const isVersion4 = packet[0]! >> 4 === 4;
     if (!isVersion4) return !(packet[6] === 58 && NEIGHBOUR_DISCOVERY.includes(packet[40]!));
-    const port = (packet[22]! << 8) | packet[23]!;
-    return packet.subarray(16, 20).join() !== server || port !== 51820;
+    return packet.subarray(16, 20).join() !== server || !portsOf(packet).endsWith(" 51820");
   });
   return [
-    ...new Set(
-      others.map((packet) => `${JSON.stringify(packetAddresses(packet))} ${packet[9]} ${packet[6]}`),
-    ),
+    ...new Set(others.map((packet) => `${JSON.stringify(packetAddresses(packet))} ${portsOf(packet)}`)),
   ];
 }
 
@@ -79,6 +100,7 @@ networkTest(
     await Bun.sleep(1_000);
     const server = await startServer(network, { args: ["--nat"] });
     await connectedAgain(first);
+    await machine.run([process.execPath, "-e", DHCP]);
     await Bun.sleep(1_000);
 
     await server.program.kill();
@@ -103,6 +125,7 @@ networkTest(
     const packets = await capture.stop();
     expect(packets.length).toBeGreaterThan(20);
     expect(leaked(packets)).toEqual([]);
+    expect(packets.filter(isDhcp)).toHaveLength(2);
 
     expect((await refused.control("down")).status).toBe(0);
     expect((await ping(machine, WEB_ADDRESS, { count: 3 })).received).toBe(3);
