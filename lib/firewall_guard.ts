@@ -55,6 +55,11 @@ function disjoint(prefixes: readonly Prefix[]): string[] {
 
 const DNS_REFUSAL = `    meta l4proto { tcp, udp } th dport { ${DNS_PORTS.join(", ")} } reject with icmpx admin-prohibited\n`;
 
+/** Interfaces by which everything may go; another tunnel's own packets come by here once more, and are held then. */
+function freeDevices(tun: string, { tunnels }: LocalNetworks): string[] {
+  return ["lo", tun, ...tunnels].map((name) => `"${name}"`);
+}
+
 /** Endpoints of one family as elements of `ADDRESS . PROTOCOL . PORT`. */
 function endpointElements(endpoints: readonly OuterEndpoint[], family: Family): string[] {
   const elements = endpoints
@@ -76,6 +81,7 @@ export function killSwitchScript(
 ): string {
   const excludes = plan.excludes.map(parsePrefix);
   const lan = plan.allowLan ? [...local.lan, ...local.inside, singleHost("255.255.255.255")] : [];
+  const devices = freeDevices(plan.tun, local);
   const inside = local.insideDevices.map((name) => `"${name}"`).join(", ");
   return replacing(
     killSwitchTableName(plan.tun),
@@ -86,7 +92,7 @@ export function killSwitchScript(
       networkSet("lan4", "ipv4_addr", ofFamily(lan, 4)) +
       networkSet("lan6", "ipv6_addr", plan.allowLan ? [...ofFamily(lan, 6), parsePrefix("fe80::/10")] : []) +
       `  chain leaving {
-    oifname { "lo", "${plan.tun}" } accept
+    oifname { ${devices.join(", ")} } accept
     ip daddr . meta l4proto . th dport @server4 accept
     ip6 daddr . meta l4proto . th dport @server6 accept
     udp sport 68 udp dport 67 accept
@@ -130,12 +136,13 @@ export function planKillSwitch(
 /** The ruleset of a full tunnel's DNS guard for `nft -f`. */
 export function dnsGuardScript(plan: ClientPlan, local: LocalNetworks): string {
   const outside = [...plan.excludes.map(parsePrefix), ...local.inside];
+  const devices = freeDevices(plan.tun, local);
   return replacing(
     dnsGuardTableName(plan.tun),
     networkSet("outside4", "ipv4_addr", ofFamily(outside, 4)) +
       networkSet("outside6", "ipv6_addr", ofFamily(outside, 6)) +
       `  chain leaving {
-    oifname { "lo", "${plan.tun}" } accept
+    oifname { ${devices.join(", ")} } accept
     ip daddr @outside4 accept
     ip6 daddr @outside6 accept
 ${DNS_REFUSAL}  }

@@ -12,11 +12,13 @@ import { parsePrefix, type Family, type Prefix } from "./address.ts";
 export interface LocalNetworks {
   readonly inside: readonly Prefix[];
   readonly insideDevices: readonly string[];
+  /** Other tunnels among them: what goes into one leaves the machine as packets of that tunnel. */
+  readonly tunnels: readonly string[];
   readonly lan: readonly Prefix[];
 }
 
 /** A machine without any network. */
-export const NO_LOCAL_NETWORKS: LocalNetworks = { inside: [], insideDevices: [], lan: [] };
+export const NO_LOCAL_NETWORKS: LocalNetworks = { inside: [], insideDevices: [], tunnels: [], lan: [] };
 
 /** What `ip -json` printed. */
 export interface IpOutput {
@@ -28,7 +30,8 @@ export interface IpOutput {
 }
 
 /** Kinds of links whose packets stay in the machine or go into another tunnel (IFLA_INFO_KIND). */
-const INSIDE_KINDS = new Set(["bridge", "tun", "wireguard", "dummy"]);
+const TUNNEL_KINDS = new Set(["tun", "wireguard"]);
+const INSIDE_KINDS = new Set(["bridge", "dummy", ...TUNNEL_KINDS]);
 /** More are not worth rules of their own. */
 const MAX_NETWORKS = 64;
 /**
@@ -64,16 +67,19 @@ export function localNetworks(output: IpOutput, tun: string): LocalNetworks {
   const links = readList(output.links).filter(isLink);
   const routes = [...readList(output.routes4), ...readList(output.routes6)].filter(isRoute);
   const uplinks = new Set(routes.filter(({ dst }) => dst === "default").map(({ dev }) => dev));
-  const insideDevices = links
-    .filter(({ ifname, linkinfo }) => INSIDE_KINDS.has(linkinfo?.info_kind ?? "") && !uplinks.has(ifname))
-    .map(({ ifname }) => ifname)
-    .filter((name) => name !== tun);
+  const devicesOf = (kinds: ReadonlySet<string>): string[] =>
+    links
+      .filter(({ ifname, linkinfo }) => kinds.has(linkinfo?.info_kind ?? "") && !uplinks.has(ifname))
+      .map(({ ifname }) => ifname)
+      .filter((name) => name !== tun);
+  const insideDevices = devicesOf(INSIDE_KINDS);
   const isInside = new Set(insideDevices);
   const others = routes.filter(({ dst, dev }) => dst !== "default" && dev !== tun && dev !== "lo");
   const lanRoutes = others.filter((route) => !isInside.has(route.dev) && isConnected(route));
   return {
     inside: prefixesOf(others.filter(({ dev }) => isInside.has(dev))),
     insideDevices,
+    tunnels: devicesOf(TUNNEL_KINDS),
     lan: prefixesOf(lanRoutes).filter(mayBeLocal),
   };
 }

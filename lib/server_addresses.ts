@@ -11,11 +11,14 @@ import { join } from "node:path";
 import * as v from "valibot";
 import { formatHostPort, type HostPort } from "./address.ts";
 import { errorCode, messageOf } from "./caught.ts";
+import { OmailError } from "./errors.ts";
 import type { Log } from "./log.ts";
 
 const FILE_NAME = "server_addresses.json";
 const FILE_MODE = 0o600;
 const MAX_ADDRESSES = 16;
+/** Who has addresses of last time waits no longer for fresh ones: while a tunnel is down its resolver does not answer. */
+const FRESH_WAIT_MS = 1_500;
 
 const fileSchema = v.record(
   v.string(),
@@ -53,12 +56,14 @@ export class ServerAddresses {
    */
   async resolve(server: HostPort): Promise<readonly HostPort[]> {
     if (isIP(server.host) !== 0) return [server];
-    try {
-      const found = await this.#resolve(server);
+    const known = this.#known.get(server.host) ?? [];
+    const fresh = this.#resolve(server).then((found) => {
       this.#remember(server, found);
       return found;
+    });
+    try {
+      return await (known.length === 0 ? fresh : within(FRESH_WAIT_MS, fresh));
     } catch (error) {
-      const known = this.#known.get(server.host) ?? [];
       if (known.length === 0) throw error;
       this.#log.debug(`${messageOf(error)}: using its addresses of last time`, {
         server: formatHostPort(server),
@@ -92,5 +97,20 @@ export class ServerAddresses {
         this.#log.warn("cannot read the servers' addresses", { path: this.#path, reason: messageOf(error) });
       return new Map();
     }
+  }
+}
+
+/** Rejects when `work` takes longer; it goes on, and its end is nobody's concern then. */
+async function within<Answer>(ms: number, work: Promise<Answer>): Promise<Answer> {
+  const late = Promise.withResolvers<never>();
+  const timer = setTimeout(
+    () => late.reject(new OmailError(`No answer of the resolver within ${ms} ms`)),
+    ms,
+  );
+  try {
+    return await Promise.race([work, late.promise]);
+  } finally {
+    clearTimeout(timer);
+    work.catch(() => undefined);
   }
 }

@@ -74,7 +74,7 @@ networkTest(
     await startServer(network, { args: ["--nat", "--tun-ip6", "none"] });
     const client = await startClient(network, 0, { fullTunnel: true });
     expect(client.program.output).toContain("The tunnel has no IPv6 address: IPv6 is blocked");
-    const capture = await Capture.start(network, machine, "wan", "ip6 and not icmp6");
+    const capture = await Capture.start(network, machine, "wan", `host ${WEB_ADDRESS6}`);
     const { stderr } = await machine.tryRun(["curl", "-sS", "-m", "3", `http://[${WEB_ADDRESS6}]/whoami`]);
     expect(stderr).toMatch(/connect/i);
     await machine.tryRun(["ping", "-c", "2", "-W", "1", "-I", "wan", WEB_ADDRESS6]);
@@ -248,7 +248,7 @@ networkTest("full tunnel: a tunnel inside a tunnel", { limitSeconds: 60 }, async
     ],
   });
   const before = await machineState(machine);
-  const outside = await startClient(network, 0, { fullTunnel: true });
+  const outside = await startClient(network, 0, { fullTunnel: true, args: ["--kill-switch"] });
   const inside = await startClient(network, 0, {
     fullTunnel: true,
     tun: "omail1",
@@ -260,6 +260,10 @@ networkTest("full tunnel: a tunnel inside a tunnel", { limitSeconds: 60 }, async
     "wan",
   ]);
   const capture = await Capture.start(network, machine, "wan", `ip and not host ${SERVER_ADDRESS}`);
+  // The kill switch of the outer one hears of the inner one.
+  await until("the inner tunnel to be let into the outer one", timeoutSeconds(5), async () =>
+    (await ping(machine, WEB_ADDRESS, { count: 1 })).received === 1 ? true : undefined,
+  );
   expect(await curl(machine, `http://${WEB_ADDRESS}/whoami`, timeoutSeconds(5))).toBe(SERVER_ADDRESS);
   expect(await capture.stop()).toEqual([]);
   expect((await inner.status()).sessions[0]?.rxPackets).toBeGreaterThan(3);

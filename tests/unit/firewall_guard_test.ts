@@ -19,7 +19,8 @@ const ENDPOINTS = [
 ];
 const LOCAL = {
   inside: [parsePrefix("172.17.0.0/16")],
-  insideDevices: ["docker0"],
+  insideDevices: ["docker0", "wg0"],
+  tunnels: ["wg0"],
   lan: [parsePrefix("192.168.1.0/24"), parsePrefix("192.168.1.0/25")],
 };
 const CLIENT: ClientPlan = {
@@ -65,7 +66,9 @@ describe("killSwitchScript", () => {
   });
 
   test("answers from the tunnel reach containers", () => {
-    expect(killSwitchScript(KILL, [], LOCAL)).toContain('iifname "omail0" oifname { "docker0" } accept');
+    expect(killSwitchScript(KILL, [], LOCAL)).toContain(
+      'iifname "omail0" oifname { "docker0", "wg0" } accept',
+    );
   });
 });
 
@@ -87,7 +90,7 @@ describe("DNS guard", () => {
   test("refuses queries outside, except to excluded networks and into the machine", () => {
     const script = dnsGuardScript(CLIENT, LOCAL);
     expect(script).toContain("elements = { 192.0.2.0/24, 172.17.0.0/16 }");
-    expect(script).toContain('oifname { "lo", "omail0" } accept');
+    expect(script).toContain('oifname { "lo", "omail0", "wg0" } accept');
     expect(script).toContain("th dport { 53, 853 } reject with icmpx admin-prohibited");
     expect(script).not.toContain("policy drop");
   });

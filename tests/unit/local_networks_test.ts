@@ -21,8 +21,8 @@ const ROUTES4 = [
 
 function read(routes4: readonly object[], routes6: readonly object[] = []) {
   const output = { links: LINKS, routes4: JSON.stringify(routes4), routes6: JSON.stringify(routes6) };
-  const { inside, insideDevices, lan } = localNetworks(output, "omail0");
-  return { inside: inside.map(({ text }) => text), insideDevices, lan: lan.map(({ text }) => text) };
+  const { inside, insideDevices, tunnels, lan } = localNetworks(output, "omail0");
+  return { inside: inside.map(({ text }) => text), insideDevices, tunnels, lan: lan.map(({ text }) => text) };
 }
 
 /** The local networks of a machine whose only interface has these connected networks. */
@@ -39,6 +39,7 @@ describe("localNetworks", () => {
     expect(read(ROUTES4)).toEqual({
       inside: ["172.17.0.0/16", "10.9.0.0/24", "192.168.77.0/24"],
       insideDevices: ["docker0", "omail1"],
+      tunnels: ["omail1"],
       lan: ["192.168.1.0/24"],
     });
   });

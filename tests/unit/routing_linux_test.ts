@@ -52,6 +52,7 @@ describe("familyRouting", () => {
     const local = {
       inside: [parsePrefix("172.17.0.0/16")],
       insideDevices: [],
+      tunnels: [],
       lan: [parsePrefix("10.1.0.0/24")],
     };
     const shown = (plan: ClientPlan) => lines(plan, 4, local).filter((line) => /172\.17|10\.1|53/.test(line));

@@ -30,6 +30,16 @@ describe("ServerAddresses", () => {
     expect(statSync(join(directory, "server_addresses.json")).mode & 0o777).toBe(0o600);
   });
 
+  test("a resolver that does not answer is not waited for where there are addresses of last time", async () => {
+    const directory = scratch();
+    await new ServerAddresses(directory, answering("192.0.2.1"), memoryLog().log).resolve(SERVER);
+    const silent: ResolveServer = () => new Promise(() => undefined);
+    const startMs = performance.now();
+    const found = await new ServerAddresses(directory, silent, memoryLog().log).resolve(SERVER);
+    expect(found).toEqual([{ host: "192.0.2.1", port: 443 }]);
+    expect(performance.now() - startMs).toBeGreaterThan(1_000);
+  });
+
   test("fresh addresses win", async () => {
     const directory = scratch();
     await new ServerAddresses(directory, answering("192.0.2.1"), memoryLog().log).resolve(SERVER);
