@@ -63,14 +63,15 @@ export async function planKillSwitchLinux(
   return planKillSwitch(plan, endpoints, await readLocalNetworks(plan.tun, run, log), run);
 }
 
-/** Removes a kill switch if there is one. @returns whether there was */
+/** Removes the kill switch of an interface that is gone; one that is there has a living owner. @returns whether it did */
 export async function removeKillSwitchLinux(tun: string, run: RunCommand): Promise<boolean> {
   const table = killSwitchTableName(tun);
   try {
+    if ((await run(["ip", "link", "show", "dev", tun])).status === 0) return false;
     if ((await run(["nft", "list", "table", "inet", table])).status !== 0) return false;
     return (await run(["nft", "delete", "table", "inet", table])).status === 0;
   } catch {
-    return false; // without nft there is no table
+    return false; // without ip or nft there is no table of ours
   }
 }
 

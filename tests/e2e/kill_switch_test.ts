@@ -175,6 +175,26 @@ networkTest(
 );
 
 networkTest(
+  "kill switch: neither a second client on the same interface nor its `down` touches the first one's",
+  {},
+  async (network) => {
+    const machine = network.client(0);
+    await startServer(network, { args: ["--nat"] });
+    const first = await startClient(network, 0, CLIENT);
+    const before = await machineState(machine);
+    const same = await startClient(network, 0, { ...CLIENT, waitUntilReady: false });
+    expect(await same.program.wait(timeoutSeconds(10))).toBe(2);
+    expect(same.program.output).toContain('The client for "omail0" is already running');
+    const other = await startClient(network, 0, { ...CLIENT, stateDir: "other", waitUntilReady: false });
+    expect(await other.program.wait(timeoutSeconds(10))).toBe(2);
+    expect(other.program.output).toContain('Cannot make interface "omail0": the name is taken');
+    expect((await other.control("down")).stdout).toContain("nothing to do");
+    expect(await machineState(machine)).toBe(before);
+    await connectedAgain(first);
+  },
+);
+
+networkTest(
   "kill switch: --exclude and --allow-lan are let out, DNS to the local network is not",
   {},
   async (network) => {
