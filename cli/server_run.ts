@@ -21,6 +21,10 @@ export const RUN_FLAGS = {
   nat: switchFlag("Let clients reach other networks through this machine (forwarding and masquerade)"),
   "push-route": listFlag("CIDR", "Network that clients shall reach through the tunnel"),
   "push-dns": listFlag("IP", "DNS server that clients shall use"),
+  "push-domain": listFlag(
+    "DOMAIN",
+    "Domain that completes short names; a split tunnel asks --push-dns for its names only",
+  ),
   "allow-from": listFlag("CIDR", "Outer network that may connect (default all)"),
   "max-clients": valueFlag("N", "Most sessions at once (default 1000)"),
   "rekey-after": valueFlag("TIME", "Life of a data key, 50ms to 24h (default 2m)"),

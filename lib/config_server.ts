@@ -7,6 +7,7 @@ import {
   addressesField,
   booleanField,
   choiceField,
+  domainsField,
   durationField,
   field,
   hostPortField,
@@ -48,6 +49,7 @@ export interface ServerConfig {
   readonly nat: boolean;
   readonly pushRoutes: readonly string[];
   readonly pushDns: readonly string[];
+  readonly pushDomains: readonly string[];
   /** Outer networks that may connect; empty means all. */
   readonly allowFrom: readonly string[];
   readonly maxClients: number;
@@ -95,6 +97,7 @@ const serverSchema = v.strictObject({
   nat: v.optional(booleanField, false),
   "push-route": v.optional(networksField, []),
   "push-dns": v.optional(addressesField, []),
+  "push-domain": v.optional(domainsField, []),
   "allow-from": v.optional(networksField, []),
   "max-clients": v.optional(integerField(1, 65_534), 1_000),
   "rekey-after": v.optional(durationField(50, MAX_REKEY_MS), `${REKEY_AFTER_MS}ms`),
@@ -141,6 +144,7 @@ export function makeServerConfig(settings: ServerSettings, password: Secret | nu
     nat: settings.nat,
     pushRoutes: settings["push-route"],
     pushDns: settings["push-dns"],
+    pushDomains: settings["push-domain"],
     allowFrom: settings["allow-from"],
     maxClients: settings["max-clients"],
     stateDir: settings["state-dir"],

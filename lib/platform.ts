@@ -53,8 +53,10 @@ export async function withMachine(
   stack.defer(() => restored.resolve());
   const signals = handleSignals(ending.resolve, onHangup);
   stack.defer(() => signals.close());
-  const setup = await openHostSetup(instance, log);
-  stack.defer(() => setup.restore());
+  const keepKillSwitch = "killSwitch" in config && config.killSwitch;
+  const setup = await openHostSetup(instance, log, { keepKillSwitch });
+  let failed = true;
+  stack.defer(() => setup.restore(failed));
   const tun = await openTun(config.tun);
   stack.defer(() => tun.close());
   const stop = async (): Promise<string> => {
@@ -78,6 +80,7 @@ export async function withMachine(
     defer: (close) => stack.defer(close),
     ending: ending.promise,
   });
+  failed = false;
 }
 
 function startMessage(

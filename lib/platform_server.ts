@@ -98,6 +98,7 @@ async function reloadableOptions(config: ServerConfig): Promise<ReloadableOption
   return {
     pushRoutes: config.pushRoutes,
     pushDns: config.pushDns,
+    pushDomains: config.pushDomains,
     allowFrom: config.allowFrom,
     maxClients: config.maxClients,
     rekeyAfterMs: config.rekeyAfterMs,
@@ -111,6 +112,7 @@ const RELOADABLE: ReadonlySet<keyof ServerConfig> = new Set([
   "users",
   "pushRoutes",
   "pushDns",
+  "pushDomains",
   "allowFrom",
   "maxClients",
   "rekeyAfterMs",

@@ -178,12 +178,14 @@ class ControlServer implements RunningServer, ConnectionEvents {
 
   #configNow(): Omit<SessionConfig, "sessionId" | "addresses"> {
     const { mtuBytes, keepaliveMs, offload } = this.#options;
-    const { pushRoutes, pushDns, rekeyAfterMs } = this.#current;
+    const { pushRoutes, pushDns, pushDomains = [], rekeyAfterMs } = this.#current;
     const { sessionTimeoutMs } = this.#timings;
     return {
       mtu: mtuBytes,
       routes: [...pushRoutes],
       dns: [...pushDns],
+      // Left out where there is none: earlier clients do not know the key.
+      ...(pushDomains.length === 0 ? {} : { searchDomains: [...pushDomains] }),
       timers: { keepaliveMs, sessionTimeoutMs, rekeyAfterMs },
       features: { offload },
     };

@@ -4,11 +4,13 @@ import { type HostPort, parseAddress, parseNetwork } from "./address.ts";
 import type { CertificatePair } from "./certificate.ts";
 import type { Clock } from "./clock.ts";
 import type { DataPlanePort } from "./data_plane_message.ts";
+import { parseDomainName } from "./domain_name.ts";
 import { UsageError } from "./errors.ts";
 import {
   HANDSHAKE_TIMEOUT_MS,
   MAX_PENDING_CONNECTIONS,
   MAX_PUSHED_DNS,
+  MAX_PUSHED_DOMAINS,
   MAX_PUSHED_ROUTES,
   RESUME_TOKEN_TTL_MS,
   SESSION_TIMEOUT_MS,
@@ -23,6 +25,8 @@ export interface ReloadableOptions {
   readonly pushRoutes: readonly string[];
   /** DNS servers for clients. */
   readonly pushDns: readonly string[];
+  /** Domains for clients' resolvers. */
+  readonly pushDomains?: readonly string[];
   /** Outer networks that may connect (CIDR); empty means all. */
   readonly allowFrom: readonly string[];
   readonly maxClients: number;
@@ -100,9 +104,11 @@ export function checkReloadable(options: ReloadableOptions): void {
   options.pushRoutes.forEach(parseNetwork);
   options.allowFrom.forEach(parseNetwork);
   options.pushDns.forEach(parseAddress);
+  options.pushDomains?.forEach(parseDomainName);
   if (options.users.length === 0)
     throw new UsageError("Cannot run without users: expected a password or [[users]]");
   checkCount("DNS servers", options.pushDns.length, MAX_PUSHED_DNS);
+  checkCount("domains", options.pushDomains?.length ?? 0, MAX_PUSHED_DOMAINS);
   checkCount("routes", options.pushRoutes.length, MAX_PUSHED_ROUTES);
 }
 
