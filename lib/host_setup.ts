@@ -24,6 +24,7 @@ import type { HostPlan, KillSwitchPlan, OuterEndpoint } from "./host_plan.ts";
 import { stateDirError, type Instance } from "./instance.ts";
 import type { Log } from "./log.ts";
 import { bootId, isRunning, networkNamespace, ownIdentity } from "./process_identity.ts";
+import { SITE_ROUTES, siteRouteChange } from "./site_routes.ts";
 import {
   keepDamagedJournal,
   readJournal,
@@ -43,6 +44,11 @@ export interface HostSetup {
    * @throws {UsageError} when the plan itself is impossible
    */
   apply(plan: HostPlan): Promise<void>;
+  /**
+   * Routes networks that are behind a server's clients into the tunnel, and no others that an earlier call did. Never
+   * rejects: a route that cannot be set is logged.
+   */
+  routeNetworks(networks: readonly string[]): Promise<void>;
   /**
    * Lays a kill switch, which stays until an orderly {@link restore} or `down`.
    *
@@ -208,6 +214,8 @@ class JournaledHostSetup implements HostSetup {
   #endpoints: readonly OuterEndpoint[] = [];
   /** What stands, by name, in the order of its making. */
   readonly #made = new Map<string, Made>();
+  /** Networks of {@link routeNetworks}. */
+  #routed: readonly string[] = [];
   #restored = false;
 
   constructor(instance: Instance, journal: UndoJournal, log: Log) {
@@ -220,6 +228,10 @@ class JournaledHostSetup implements HostSetup {
 
   apply(plan: HostPlan): Promise<void> {
     return this.#inTurn(() => this.#replace(plan));
+  }
+
+  routeNetworks(networks: readonly string[]): Promise<void> {
+    return this.#inTurn(() => this.#logged("route the networks behind clients", () => this.#route(networks)));
   }
 
   holdBack(plan: KillSwitchPlan): Promise<void> {
@@ -285,7 +297,7 @@ class JournaledHostSetup implements HostSetup {
 
   async #transition(plan: HostPlan): Promise<void> {
     const changes = await this.#planChanges(this.#withEndpoints(plan));
-    const wanted = new Set([...changes.map(({ name }) => name), KILL_SWITCH]);
+    const wanted = new Set([...changes.map(({ name }) => name), KILL_SWITCH, SITE_ROUTES]);
     const gone = [...this.#made].filter(([name]) => !wanted.has(name));
     await this.#make(changes);
     this.#plan = plan;
@@ -293,6 +305,14 @@ class JournaledHostSetup implements HostSetup {
       await undoSteps(undo, runCommand, this.#log);
       this.#made.delete(name);
     }
+    this.#compact();
+  }
+
+  async #route(networks: readonly string[]): Promise<void> {
+    if (this.#restored) return;
+    const tun = this.#plan?.tun ?? this.#instance.tun;
+    await this.#make([siteRouteChange(tun, this.#routed, networks, runCommand, this.#log)]);
+    this.#routed = networks;
     this.#compact();
   }
 
@@ -356,6 +376,7 @@ class JournaledHostSetup implements HostSetup {
     );
     for (const [name, { undo }] of this.#made) if (undo.every(isWanted)) this.#made.delete(name);
     this.#plan = null;
+    this.#routed = [];
   }
 
   async #end(failed: boolean): Promise<void> {
