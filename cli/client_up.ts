@@ -16,12 +16,17 @@ import { type FlagValues, listFlag, switchFlag, valueFlag } from "./flags.ts";
 import { argumentWarning, createPasswordReader } from "./password.ts";
 import { promptPassword } from "./prompt.ts";
 import { openSettings } from "./settings.ts";
+import { createCodeReader } from "./totp.ts";
 import { TUNNEL_FLAGS } from "./tunnel_flags.ts";
 
 export const UP_FLAGS = {
   server: listFlag("HOST:PORT", "Server to connect to; several are tried in turn (default port 51820)"),
   user: valueFlag("NAME", "User to log in as (default: default)"),
   ...TUNNEL_FLAGS,
+  "totp-file": valueFlag(
+    "FILE",
+    "File with the one-time code, if the user needs one (else OMAIL_TOTP, or you are asked)",
+  ),
   ca: valueFlag("FILE", "Certificate authority in PEM that the server's certificate must come from"),
   "tun-ip": listFlag("IP", "Inner address to ask for; the server decides"),
   "split-tunnel": listFlag("CIDR", "Network that goes through the tunnel; without this flag everything does"),
@@ -42,12 +47,13 @@ async function up(flags: FlagValues): Promise<void> {
   // Before a password is asked for.
   requireServers(settings.values);
   const config = makeClientConfig(settings.values, await findPassword(settings.values));
+  const code = createCodeReader(config, process.env);
   const log = createProcessLog(settings.values["log-level"], settings.values["log-format"]);
   for (const warning of [argumentWarning(settings, source.flags), source.warning()]) {
     if (warning !== null) log.warn(warning);
   }
   const { runClient } = await import("../lib/platform_client.ts");
-  await runClient(config, { log });
+  await runClient(config, { log, code });
 }
 
 async function findPassword(settings: ClientSettings): Promise<Secret> {

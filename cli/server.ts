@@ -9,6 +9,7 @@ import { reloadCommand } from "./reload.ts";
 import { runProgram } from "./run.ts";
 import { RUN_FLAGS, runServerCommand } from "./server_run.ts";
 import { statusCommand } from "./status.ts";
+import { userCommand } from "./user.ts";
 
 const server: CommandDef = {
   meta: { name: "omail-server", description: "OMail VPN server" },
@@ -18,6 +19,7 @@ const server: CommandDef = {
   subCommands: {
     run: runServerCommand,
     status: statusCommand("server"),
+    user: userCommand,
     kick: kickCommand,
     reload: reloadCommand,
     down: downCommand("server"),

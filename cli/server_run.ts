@@ -1,8 +1,14 @@
 /** `omail-server run`: runs a server in the foreground until a signal ends it. */
 
 import type { CommandDef } from "citty";
-import { type ServerConfig, makeServerConfig, readServerSettings } from "../lib/config_server.ts";
+import {
+  type ServerConfig,
+  makeServerConfig,
+  readServerSettings,
+  requireUsers,
+} from "../lib/config_server.ts";
 import { createProcessLog } from "../lib/log_consola.ts";
+import { countUsers } from "../lib/user_store.ts";
 import { command } from "./command.ts";
 import { type FlagValues, listFlag, switchFlag, valueFlag } from "./flags.ts";
 import { argumentWarning, createPasswordReader } from "./password.ts";
@@ -41,6 +47,7 @@ async function run(flags: FlagValues): Promise<void> {
   const read = async () => {
     const settings = readServerSettings(await source.layers());
     const config: ServerConfig = makeServerConfig(settings.values, passwords.read(settings.values));
+    requireUsers(config, () => countUsers(config.stateDir));
     return { settings, config };
   };
   const { settings, config } = await read();

@@ -2,7 +2,8 @@
  * Leases of inner addresses: one of each family that the server's tunnel has.
  *
  * Pure. Never handed out: the network's address (in IPv6 the subnet-router anycast address, RFC 4291, section 2.6.1),
- * IPv4's broadcast address, and the server's own. A user gets the address it had before when that is free.
+ * IPv4's broadcast address, and the server's own. A user gets the address it had before when that is free. A reserved
+ * address goes to nobody but its owner.
  */
 
 import {
@@ -10,6 +11,7 @@ import {
   addressFromBytes,
   makePrefix,
   networkOf,
+  parseAddress,
   type Prefix,
   prefixContains,
 } from "./address.ts";
@@ -32,9 +34,23 @@ export class AddressPool {
   }
 
   /**
+   * Makes these the reserved addresses; leases that stand are not touched.
+   *
+   * @param owners owner of each address, by its canonical text; addresses outside of all networks are ignored
+   */
+  reserve(owners: ReadonlyMap<string, string>): void {
+    for (const network of this.#networks) network.reserve(owners);
+  }
+
+  /** Whether an address can be leased to anybody at all. */
+  holds(address: Address): boolean {
+    return this.#networks.some((network) => network.holds(address));
+  }
+
+  /**
    * Leases one address of each network.
    *
-   * @param owner who asks; only to find the address it had before
+   * @param owner who asks; to find the address it had before, and those reserved for it
    * @param wanted addresses it would like; those that are free and in the pool are honoured
    * @returns null when a network has no free address
    */
@@ -57,7 +73,9 @@ class NetworkPool {
   readonly #network: Prefix;
   readonly #firstHost: number;
   readonly #lastHost: number;
+  readonly #ownHost: number | null;
   readonly #taken = new Set<number>();
+  #reserved: ReadonlyMap<number, string> = new Map();
   /** Last owner of each host number, the longest unused first. */
   readonly #owners = new Map<number, string>();
 
@@ -69,17 +87,27 @@ class NetworkPool {
     const isPair = bits === 1;
     this.#firstHost = isPair ? 0 : 1;
     this.#lastHost = own.address.family === 4 && !isPair ? hosts - 2 : hosts - 1;
-    const ownHost = this.#hostOf(own.address);
-    if (ownHost !== null) this.#taken.add(ownHost);
+    this.#ownHost = this.#hostOf(own.address);
+    if (this.#ownHost !== null) this.#taken.add(this.#ownHost);
+  }
+
+  reserve(owners: ReadonlyMap<string, string>): void {
+    const entries = [...owners].map(([text, owner]) => [this.#hostOf(parseAddress(text)), owner] as const);
+    this.#reserved = new Map(entries.filter((entry): entry is [number, string] => entry[0] !== null));
+  }
+
+  holds(address: Address): boolean {
+    const host = this.#hostOf(address);
+    return host !== null && this.#inRange(host) && host !== this.#ownHost;
   }
 
   /** A free host number: a wanted one, the owner's last, one that nobody had, the one that was left longest ago. */
   choose(owner: string, wanted: readonly Address[]): number | null {
     for (const address of wanted) {
       const host = this.#hostOf(address);
-      if (host !== null && this.#isFree(host)) return host;
+      if (host !== null && this.#isFree(host, owner)) return host;
     }
-    return this.#lastOf(owner) ?? this.#fresh() ?? this.#longestUnused();
+    return this.#lastOf(owner) ?? this.#fresh(owner) ?? this.#longestUnused(owner);
   }
 
   take(host: number, owner: string): Prefix {
@@ -108,24 +136,28 @@ class NetworkPool {
     }
   }
 
-  #isFree(host: number): boolean {
-    return host >= this.#firstHost && host <= this.#lastHost && !this.#taken.has(host);
+  #inRange(host: number): boolean {
+    return host >= this.#firstHost && host <= this.#lastHost;
+  }
+
+  #isFree(host: number, owner: string): boolean {
+    return this.#inRange(host) && !this.#taken.has(host) && (this.#reserved.get(host) ?? owner) === owner;
   }
 
   #lastOf(owner: string): number | null {
-    for (const [host, last] of this.#owners) if (last === owner && this.#isFree(host)) return host;
+    for (const [host, last] of this.#owners) if (last === owner && this.#isFree(host, owner)) return host;
     return null;
   }
 
-  #fresh(): number | null {
+  #fresh(owner: string): number | null {
     for (let host = this.#firstHost; host <= this.#lastHost; host++) {
-      if (!this.#taken.has(host) && !this.#owners.has(host)) return host;
+      if (this.#isFree(host, owner) && !this.#owners.has(host)) return host;
     }
     return null;
   }
 
-  #longestUnused(): number | null {
-    for (const host of this.#owners.keys()) if (this.#isFree(host)) return host;
+  #longestUnused(owner: string): number | null {
+    for (const host of this.#owners.keys()) if (this.#isFree(host, owner)) return host;
     return null;
   }
 

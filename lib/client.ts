@@ -212,12 +212,13 @@ class TunnelClient implements RunningClient {
   }
 
   #logIn({ connection, server }: Dialed): Promise<ClientGrant> {
-    const { program, offload } = this.#options;
+    const { program, offload, code } = this.#options;
     const held = this.#session;
     const addresses = held === null ? this.#requested : addressesOf(held.config);
     const options = {
       user: this.#user,
       password: () => this.#password(),
+      ...(code === undefined ? {} : { code: () => this.#code(code) }),
       client: program,
       offload,
       wantedAddresses: addresses,
@@ -234,6 +235,19 @@ class TunnelClient implements RunningClient {
   #password(): Promise<PasswordKeys> {
     this.#passwordKeys ??= this.#options.password().then((password) => new PasswordKeys(password));
     return this.#passwordKeys;
+  }
+
+  /** A person may be typing when the client is told to stop. */
+  async #code(ask: () => Promise<string>): Promise<string> {
+    const { signal } = this.#stopping;
+    const stopped = Promise.withResolvers<never>();
+    const stop = (): void => stopped.reject(new OmailError("the client stops"));
+    signal.addEventListener("abort", stop);
+    try {
+      return await Promise.race([ask(), stopped.promise]);
+    } finally {
+      signal.removeEventListener("abort", stop);
+    }
   }
 
   #hold({ connection, server, endpoint }: Dialed, grant: ClientGrant): HeldSession {

@@ -13,7 +13,7 @@ export type LoginOptions = Omit<ClientHandshakeOptions, "exporter">;
 /**
  * Runs the log-in on `connection`; after a failure the connection is closed.
  *
- * @param timeoutMs for all of it
+ * @param timeoutMs for all of it, but for the wait for a one-time code
  * @param signal gives up early
  * @throws {RefusedError} when the server refused us, or could not prove itself
  * @throws {OmailError} when the connection broke or the protocol was broken: trying again may help
@@ -26,10 +26,19 @@ export async function logIn(
 ): Promise<ClientGrant> {
   const exporter = (label: string, context: Uint8Array) => connection.exportKey(label, context);
   const giveUp = (): void => connection.destroy();
-  const deadline = setTimeout(giveUp, timeoutMs);
+  let deadline = setTimeout(giveUp, timeoutMs);
+  // the time that a person needs does not count; the server has its own patience
+  const code = async (ask: () => Promise<string>): Promise<string> => {
+    clearTimeout(deadline);
+    const given = await ask();
+    deadline = setTimeout(giveUp, timeoutMs);
+    return given;
+  };
   signal.addEventListener("abort", giveUp);
   try {
-    return await exchange(connection, new ClientHandshake({ ...options, exporter }));
+    const { code: ask, ...rest } = options;
+    const unhurried = ask === undefined ? {} : { code: () => code(ask) };
+    return await exchange(connection, new ClientHandshake({ ...rest, ...unhurried, exporter }));
   } catch (error) {
     if (error instanceof ProtocolError)
       connection.close(encodeMessage(goodbyeMessage("protocol", error.message)));

@@ -15,6 +15,12 @@ export interface ClientOptions {
   readonly user: string;
   /** Asked for at most once, when the first server wants it. */
   readonly password: () => Promise<string>;
+  /**
+   * Asked for at each log-in (never at a resumption or rekey) of a user with a second factor.
+   *
+   * @throws {UsageError} when there is no way to get a code
+   */
+  readonly code?: () => Promise<string>;
   /** Certificate authorities (PEM text) that the server's certificate must come from; without, SCRAM proves it. */
   readonly caPem?: string;
   /** Inner addresses to ask for; a prefix length is ignored. */

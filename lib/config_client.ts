@@ -16,6 +16,8 @@ export interface ClientConfig {
   readonly servers: readonly HostPort[];
   readonly user: string;
   readonly password: Secret;
+  /** File with the one-time code of a user with a second factor, read at each log-in; null when there is none. */
+  readonly totpFile: string | null;
   /** PEM file with the certificate authority that the server's certificate must come from. */
   readonly caFile: string | null;
   readonly tun: string;
@@ -38,6 +40,7 @@ const clientSchema = v.strictObject({
   ...TUNNEL_ENTRIES,
   server: v.optional(listField(readServer)),
   user: v.optional(textField, DEFAULT_USER),
+  "totp-file": v.optional(textField),
   ca: v.optional(textField),
   "tun-ip": v.optional(requestedField, []),
   "split-tunnel": v.optional(networksField),
@@ -70,6 +73,7 @@ export function makeClientConfig(settings: ClientSettings, password: Secret): Cl
     servers: requireServers(settings),
     user: settings.user,
     password,
+    totpFile: settings["totp-file"] ?? null,
     caFile: settings.ca ?? null,
     tun: settings.tun,
     requestedAddresses: onePerFamily(settings["tun-ip"]),

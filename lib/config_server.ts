@@ -121,7 +121,7 @@ export function readServerSettings(layers: readonly SettingsLayer[]): ResolvedSe
  * Fits the settings together.
  *
  * @param password of the user `default`; null when there is none
- * @throws {UsageError} when two settings contradict each other, or nobody could log in
+ * @throws {UsageError} when two settings contradict each other
  */
 export function makeServerConfig(settings: ServerSettings, password: Secret | null): ServerConfig {
   const mtuBytes = settings.mtu === "auto" ? DEFAULT_MTU_BYTES : settings.mtu;
@@ -159,12 +159,21 @@ function joinUsers(listed: readonly UserCredential[], password: Secret | null): 
       throw new UsageError(`Cannot have the user "${name}" twice: expected one password for each`);
     seen.add(name);
   }
-  if (users.length === 0) {
-    throw new UsageError(
-      "Cannot start without a password: give OMAIL_PASSWORD, --password-file FILE, or [[users]] in the file of --config",
-    );
-  }
   return users;
+}
+
+/**
+ * Looks whether anybody could log in.
+ *
+ * @param stored users in the database of the state directory; asked only when the configuration has none
+ * @throws {UsageError} when nobody could
+ */
+export function requireUsers({ users }: ServerConfig, stored: () => number): void {
+  if (users.length > 0 || stored() > 0) return;
+  throw new UsageError(
+    "Cannot start without a user: add one with omail-server user add NAME, or give the password of the user " +
+      `"${DEFAULT_USER}" by OMAIL_PASSWORD or --password-file FILE, or [[users]] in the file of --config`,
+  );
 }
 
 function certificateFiles(

@@ -49,6 +49,8 @@ export type GoodbyeCode = (typeof GOODBYE_CODES)[number];
 export const MAX_REASON_LENGTH = 500;
 /** Longest SCRAM message that is accepted, in characters. */
 const MAX_SCRAM_LENGTH = 2048;
+/** Longest one-time code, in characters. */
+const MAX_CODE_LENGTH = 16;
 /** Longest time an endpoint may ask for, in milliseconds: one day. */
 const MAX_TIMER_MS = 86_400_000;
 
@@ -119,9 +121,13 @@ const hello = v.strictObject({
   keyShare: clientKeyShare,
 });
 const proof = v.strictObject({ type: v.literal("proof"), scram: scramText });
+/** Answer to `totp-request`. */
+const totp = v.strictObject({ type: v.literal("totp"), code: v.pipe(text(MAX_CODE_LENGTH), v.minLength(1)) });
 const rekey = v.strictObject({ type: v.literal("rekey"), keyShare: clientKeyShare });
 
 const challenge = v.strictObject({ type: v.literal("challenge"), scram: scramText });
+/** The password was right, and a one-time code is wanted too; the proof of the server comes before the code goes out. */
+const totpRequest = v.strictObject({ type: v.literal("totp-request"), scram: scramText });
 const resumeFailed = v.strictObject({ type: v.literal("resume-failed") });
 
 const sessionConfig = v.strictObject({
@@ -150,9 +156,10 @@ const welcome = v.strictObject({
 const rekeyRequest = v.strictObject({ type: v.literal("rekey-request") });
 const rekeyReply = v.strictObject({ type: v.literal("rekey-reply"), keyShare: serverKeyShare });
 
-const clientMessage = v.variant("type", [hello, proof, rekey, ping, pong, goodbye]);
+const clientMessage = v.variant("type", [hello, proof, totp, rekey, ping, pong, goodbye]);
 const serverMessage = v.variant("type", [
   challenge,
+  totpRequest,
   resumeFailed,
   welcome,
   rekeyRequest,

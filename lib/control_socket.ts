@@ -23,6 +23,8 @@ export interface AdminHandlers {
   kick?(request: KickRequest): Promise<string>;
   reload?(): Promise<string>;
   rekey?(): Promise<string>;
+  /** Reads the user database again. */
+  users?(): Promise<string>;
 }
 
 /** A listening control socket. */

@@ -50,6 +50,35 @@ export interface AddSession {
   readonly endpoint?: HostPort;
   /** The peer accepts records with virtio headers (super-packets). */
   readonly peerOffload: boolean;
+  /** How fast the session may be; absent is no limit. */
+  readonly rates?: SessionRates;
+}
+
+/** A limit of speed of inner packets in one direction; null is none. */
+export interface RateLimit {
+  readonly bitsPerSecond: number | null;
+  readonly packetsPerSecond: number | null;
+}
+
+/** `up` is what the peer sends us, `down` what we send the peer. */
+export interface SessionRates {
+  readonly up: RateLimit;
+  readonly down: RateLimit;
+}
+
+/** Changes how fast a session may be; null is no limit. */
+export interface SetRates {
+  readonly kind: "set-rates";
+  readonly id: number;
+  readonly rates: SessionRates | null;
+}
+
+/** Changes the prefixes that a session owns. */
+export interface SetAllowedIps {
+  readonly kind: "set-allowed-ips";
+  readonly id: number;
+  /** All of them; a prefix that another session owned is this one's from now on. */
+  readonly allowedIps: readonly string[];
 }
 
 /**
@@ -80,7 +109,8 @@ export interface StopData {
   readonly kind: "stop";
 }
 
-export type ToDataPlane = StartData | AddSession | SetEpoch | RemoveSession | GetStats | StopData;
+export type ToDataPlane =
+  StartData | AddSession | SetEpoch | SetRates | SetAllowedIps | RemoveSession | GetStats | StopData;
 
 /** The socket is bound. */
 export interface Ready {

@@ -82,10 +82,12 @@ export const DROP_REASONS = [
   "packet-malformed",
   "offload-malformed",
   "source-not-allowed",
+  "rate-limited-up",
   "tun-write-failed",
   // packets from the TUN device
   "tun-packet-malformed",
   "no-session",
+  "rate-limited-down",
   "no-key",
   "no-endpoint",
   "key-worn-out",

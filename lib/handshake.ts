@@ -9,6 +9,12 @@
  *   proof {scram: client-final}            ->
  *                                          <- welcome {scram: server-final, config, resumeToken, keyShare}
  *
+ * For a user with a second factor, instead of `welcome`:
+ *
+ *                                          <- totp-request {scram: server-final}
+ *   totp {code}                            ->
+ *                                          <- welcome {scram: server-final, config, resumeToken, keyShare}
+ *
  *   hello {..., auth: {resume: token}, keyShare}  ->
  *                                          <- welcome {config, resumeToken, keyShare}
  *                                      or  <- resume-failed, and the client says hello again with SCRAM

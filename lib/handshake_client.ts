@@ -6,7 +6,7 @@
 
 import type { ClientMessage, Hello, ServerMessage, Welcome } from "./control_message.ts";
 import { CONTROL_VERSION } from "./control_message.ts";
-import { ProtocolError } from "./errors.ts";
+import { ProtocolError, UsageError } from "./errors.ts";
 import type { ClientGrant, KeyExporter, RandomBytes } from "./handshake.ts";
 import {
   type ClientExchange,
@@ -31,6 +31,8 @@ export interface ClientHandshakeOptions {
   readonly user: string;
   /** Asked for only when a password is needed. */
   readonly password: () => Promise<PasswordKeys>;
+  /** Asked for only when the server wants a one-time code, after it has proved itself; absent when there is no way. */
+  readonly code?: () => Promise<string>;
   /** Name and version of this program. */
   readonly client: string;
   readonly offload: boolean;
@@ -60,6 +62,7 @@ export class ClientHandshake {
   #scram: ScramClient | null = null;
   #resume: ResumableSession | null;
   #awaited: "challenge" | "welcome" = "challenge";
+  #codeGiven = false;
 
   constructor(options: ClientHandshakeOptions) {
     this.#options = options;
@@ -84,6 +87,16 @@ export class ClientHandshake {
     if (message.type === "resume-failed" && this.#resume !== null) {
       this.#resume = null;
       return { send: await this.#startScram() };
+    }
+    if (
+      message.type === "totp-request" &&
+      this.#awaited === "welcome" &&
+      this.#resume === null &&
+      !this.#codeGiven
+    ) {
+      this.#scram?.verify(message.scram);
+      this.#codeGiven = true;
+      return { send: { type: "totp", code: await this.#code() } };
     }
     if (message.type !== this.#awaited) {
       throw new ProtocolError(`Cannot use message "${message.type}" now: expected ${this.#awaited}`);
@@ -110,6 +123,12 @@ export class ClientHandshake {
       auth,
       keyShare: this.#exchange.share,
     };
+  }
+
+  async #code(): Promise<string> {
+    const { code } = this.#options;
+    if (code !== undefined) return await code();
+    throw new UsageError("Cannot log in without a one-time code: expected a way to ask for one");
   }
 
   async #prove(serverFirst: string): Promise<ClientStep> {

@@ -45,6 +45,10 @@ export interface SessionGrant {
 export interface HandshakePolicy {
   /** The verifier of a user; for an unknown one a fake that costs the same. */
   verifierOf(user: string): Promise<Verifier>;
+  /** Whether a user who proved the password must give a one-time code too. */
+  needsCode(user: string): boolean;
+  /** Uses a one-time code up. @returns false when it is wrong or was used before */
+  acceptCode(user: string, code: string): boolean;
   /** Opens a session for a user who proved the password. */
   openSession(user: string, hello: Hello): Promise<SessionGrant | Refusal>;
   /** Uses a resume token up. Null when it is unknown, used or expired. */
@@ -68,12 +72,24 @@ export type ServerStep =
 /** A wrong password and an unknown user get this same answer. */
 const WRONG_CREDENTIALS: Refusal = { code: "refused", reason: "The user name or the password is wrong" };
 
+/** The password was right: whoever reads this knows it. */
+const WRONG_CODE: Refusal = { code: "refused", reason: "The one-time code is wrong or was used before" };
+
+/** A log-in whose password was proved. */
+interface Proved {
+  readonly user: string;
+  readonly hello: Hello;
+  readonly verifier: Verifier;
+  readonly serverFinal: string;
+}
+
 /** One log-in; call {@link receive} for each message until it is established or refused. */
 export class ServerHandshake {
   readonly #policy: HandshakePolicy;
   readonly #exporter: KeyExporter;
   readonly #random: RandomBytes;
   #login: { hello: Hello; scram: ScramServer; verifier: Verifier } | null = null;
+  #proved: Proved | null = null;
   #resumeTried = false;
 
   constructor(policy: HandshakePolicy, exporter: KeyExporter, random: RandomBytes) {
@@ -85,6 +101,12 @@ export class ServerHandshake {
   /** @throws {ProtocolError} when the message is not the one awaited, or is wrong in itself */
   async receive(message: ClientMessage): Promise<ServerStep> {
     const login = this.#login;
+    const proved = this.#proved;
+    if (proved !== null) {
+      this.#proved = null;
+      if (message.type === "totp") return await this.#code(proved, message.code);
+      throw new ProtocolError(`Cannot use message "${message.type}" now: expected totp`);
+    }
     if (login === null && message.type === "hello") return await this.#hello(message);
     if (login !== null && message.type === "proof") {
       this.#login = null;
@@ -121,6 +143,19 @@ export class ServerHandshake {
     const { user } = scram;
     const serverFinal = await scram.finish(clientFinal, verifier);
     if (serverFinal === null) return { kind: "refuse", refusal: WRONG_CREDENTIALS, user };
+    const proved: Proved = { user, hello, verifier, serverFinal };
+    if (!this.#policy.needsCode(user)) return await this.#open(proved);
+    this.#proved = proved;
+    return { kind: "reply", message: { type: "totp-request", scram: serverFinal } };
+  }
+
+  async #code(proved: Proved, code: string): Promise<ServerStep> {
+    const { user } = proved;
+    if (!this.#policy.acceptCode(user, code)) return { kind: "refuse", refusal: WRONG_CODE, user };
+    return await this.#open(proved);
+  }
+
+  async #open({ user, hello, verifier, serverFinal }: Proved): Promise<ServerStep> {
     const exchange = await answerExchange(hello.keyShare);
     // the user may have been removed, or given another password, since the challenge
     const current = await this.#policy.verifierOf(user);

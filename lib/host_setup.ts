@@ -17,6 +17,7 @@ import type { HostPlan } from "./host_plan.ts";
 import { stateDirError, type Instance } from "./instance.ts";
 import type { Log } from "./log.ts";
 import { bootId, isRunning, networkNamespace, ownIdentity } from "./process_identity.ts";
+import { routeDifference, siteRouteChange } from "./site_routes.ts";
 import {
   keepDamagedJournal,
   readJournal,
@@ -37,6 +38,11 @@ export interface HostSetup {
    * @throws {UsageError} when the plan itself is impossible
    */
   apply(plan: HostPlan): Promise<void>;
+  /**
+   * Routes networks that are behind a server's clients into the tunnel, and no others that an earlier call did. Never
+   * rejects: a route that cannot be set is logged.
+   */
+  routeNetworks(networks: readonly string[]): Promise<void>;
   /** Puts everything back, in reverse order, and deletes the journal. May be called again. Never rejects: logs. */
   restore(): Promise<void>;
 }
@@ -127,6 +133,8 @@ class JournaledHostSetup implements HostSetup {
   /** The last apply or restore: the next one waits for it, so that a signal in the middle of a start undoes all. */
   #busy: Promise<void> = Promise.resolve();
   #applied: HostPlan | null = null;
+  /** Networks of {@link routeNetworks}. */
+  #routed: readonly string[] = [];
   #restored = false;
 
   constructor(instance: Instance, journal: UndoJournal, log: Log) {
@@ -137,6 +145,10 @@ class JournaledHostSetup implements HostSetup {
 
   apply(plan: HostPlan): Promise<void> {
     return this.#inTurn(() => this.#replace(plan));
+  }
+
+  routeNetworks(networks: readonly string[]): Promise<void> {
+    return this.#inTurn(() => this.#logged("route the networks behind clients", () => this.#route(networks)));
   }
 
   restore(): Promise<void> {
@@ -169,6 +181,20 @@ class JournaledHostSetup implements HostSetup {
     return planLinux(plan, this.#instance, runCommand, this.#log);
   }
 
+  async #route(networks: readonly string[]): Promise<void> {
+    if (this.#restored) return;
+    const difference = routeDifference(this.#routed, networks);
+    const change = siteRouteChange(
+      this.#applied?.tun ?? this.#instance.tun,
+      difference,
+      runCommand,
+      this.#log,
+    );
+    this.#write([change]);
+    this.#routed = networks;
+    await this.#make(change);
+  }
+
   #write(changes: readonly HostChange[]): void {
     try {
       this.#journal.append(changes.flatMap(({ undo }) => undo));
@@ -191,6 +217,7 @@ class JournaledHostSetup implements HostSetup {
     await this.#logged("clear the interface", () => this.#clearLink());
     await this.#logged("empty the journal", () => this.#journal.clear());
     this.#applied = null;
+    this.#routed = [];
   }
 
   async #end(): Promise<void> {

@@ -107,6 +107,8 @@ export const SOCKET_BUFFER_BYTES = 4 * 1024 * 1024;
 export const MAX_CONTROL_MESSAGE_BYTES = 64 * 1024;
 /** From TCP accept to an authenticated session; slow-dripped bytes do not extend it. */
 export const HANDSHAKE_TIMEOUT_MS = 10_000;
+/** From a right password to its one-time code: two time steps of RFC 6238. */
+export const TOTP_TIMEOUT_MS = 60_000;
 /** Connections that have not authenticated yet; the oldest makes room. */
 export const MAX_PENDING_CONNECTIONS = 256;
 /** PBKDF2 iterations of a new password verifier (OWASP 2023 figure for PBKDF2-HMAC-SHA-256). */

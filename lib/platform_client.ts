@@ -18,6 +18,8 @@ import { VERSION_TEXT } from "./version.ts";
 /** What the command line hands in besides the configuration. */
 export interface ClientSurroundings {
   readonly log: Log;
+  /** Gets a one-time code for the user. @throws {UsageError} when there is no way to get one */
+  readonly code: () => Promise<string>;
 }
 
 /**
@@ -26,7 +28,7 @@ export interface ClientSurroundings {
  * @throws {RefusedError} when the server refuses us, or cannot prove who it is
  * @throws {OmailError} when it cannot start, or its data plane dies
  */
-export async function runClient(config: ClientConfig, { log }: ClientSurroundings): Promise<void> {
+export async function runClient(config: ClientConfig, { log, code }: ClientSurroundings): Promise<void> {
   const caPem = config.caFile === null ? null : readCaFile(config.caFile);
   await withMachine("client", config, log, undefined, async (machine) => {
     // It is made ready while the client connects; messages wait until then.
@@ -35,6 +37,7 @@ export async function runClient(config: ClientConfig, { log }: ClientSurrounding
       servers: config.servers,
       user: config.user,
       password: async () => config.password.reveal(),
+      code,
       ...(caPem === null ? {} : { caPem }),
       requestedAddresses: config.requestedAddresses,
       offload: machine.tun.offload,

@@ -11,6 +11,7 @@ import type { Log } from "./log.ts";
 import { type Machine, withMachine } from "./platform.ts";
 import { type ReloadableOptions, type RunningServer, startServer } from "./server.ts";
 import { loadAddresses, loadCertificate, loadServerSecret } from "./server_identity.ts";
+import { UserFollower } from "./user_follower.ts";
 import { VERSION_TEXT } from "./version.ts";
 
 /** What the command line hands in besides the configuration. */
@@ -55,6 +56,8 @@ export async function runServer(
       keepaliveMs: config.keepaliveMs,
       offload: machine.tun.offload,
       serverSecret: await loadServerSecret(config.stateDir),
+      follower: new UserFollower(config.stateDir),
+      onNetworks: (networks) => void machine.setup.routeNetworks(networks),
       dataPlane,
       log,
       clock: systemClock,
@@ -65,6 +68,7 @@ export async function runServer(
       status: () => server.status(),
       kick: (request) => kick(server, request),
       reload,
+      users: async () => usersText(server.refreshUsers()),
       rekey: async () => `Asked ${server.rekeyAll()} clients for new keys`,
     });
     const address = formatHostPort(config.listen);
@@ -124,6 +128,11 @@ function reloadText(before: ServerConfig, after: ServerConfig): string {
   );
   if (waiting.length === 0) return "configuration reloaded";
   return `configuration reloaded, except what needs a restart: ${waiting.join(", ")}`;
+}
+
+function usersText(ended: number): string {
+  const sessions = ended === 1 ? "1 session" : `${ended} sessions`;
+  return ended === 0 ? "The server has taken it over" : `The server has taken it over and ended ${sessions}`;
 }
 
 async function kick(server: RunningServer, request: KickRequest): Promise<string> {

@@ -11,8 +11,10 @@ import { formatHostPort, parseAddress, parseNetwork, parsePrefix, prefixContains
 import { AddressPool } from "./address_pool.ts";
 import type { GoodbyeCode, SessionConfig } from "./control_message.ts";
 import type { EpochKeys, FromDataPlane, StatsReport } from "./data_plane_message.ts";
-import { OmailError } from "./errors.ts";
+import { OmailError, UsageError } from "./errors.ts";
+import { MAX_PUSHED_ROUTES } from "./limits.ts";
 import { ResumeTokens } from "./resume_tokens.ts";
+import { ServerAccounts } from "./server_accounts.ts";
 import { type ConnectedSession, type ConnectionEvents, ServerConnection } from "./server_connection.ts";
 import {
   checkReloadable,
@@ -49,6 +51,7 @@ class ControlServer implements RunningServer, ConnectionEvents {
   readonly #timings: ServerTimings;
   readonly #startedMs: number;
   readonly #users: ServerUsers;
+  readonly #accounts: ServerAccounts;
   readonly #sessions: ServerSessions<ServerConnection>;
   readonly #tokens: ResumeTokens;
   readonly #policyContext: PolicyContext;
@@ -66,17 +69,32 @@ class ControlServer implements RunningServer, ConnectionEvents {
     this.#timings = { ...DEFAULT_SERVER_TIMINGS, ...options.timings };
     this.#startedMs = options.clock.monotonicMs();
     this.#users = new ServerUsers(options.serverSecret);
-    this.#sessions = new ServerSessions(new AddressPool(options.addresses.map(parsePrefix)), randomBytes);
+    const own = options.addresses.map(parsePrefix);
+    const pool = new AddressPool(own);
+    this.#sessions = new ServerSessions(pool, randomBytes);
+    this.#accounts = new ServerAccounts({
+      users: this.#users,
+      sessions: this.#sessions,
+      pool,
+      own,
+      follower: options.follower ?? null,
+      dataPlane: options.dataPlane,
+      clock: options.clock,
+      log: options.log,
+      end: (session, { code, reason }) => this.#endSession(session, code, reason),
+      onNetworks: options.onNetworks ?? (() => undefined),
+    });
     this.#tokens = new ResumeTokens(this.#timings.resumeTokenTtlMs);
     this.#stats = new StatsRequests(options.dataPlane);
     this.#policyContext = {
       users: this.#users,
+      accounts: this.#accounts,
       sessions: this.#sessions,
       tokens: this.#tokens,
       clock: options.clock,
       random: randomBytes,
       maxClients: () => this.#current.maxClients,
-      configNow: () => this.#configNow(),
+      configNow: (user) => this.#configNow(user),
       takeOver: (session) => this.#endSession(session, "replaced", "A new log-in took the session's place"),
     };
     this.done = this.#end.promise;
@@ -92,7 +110,12 @@ class ControlServer implements RunningServer, ConnectionEvents {
     const { listen, certificate, log, dataPlane } = this.#options;
     checkReloadable(this.#current);
     dataPlane.onMessage((message) => this.#fromDataPlane(message));
-    await this.#users.replace(this.#current.users);
+    await this.#accounts.replaceConfigured(this.#current.users);
+    this.#accounts.start();
+    if (this.#users.all().length === 0)
+      throw new UsageError(
+        "Cannot run without users: expected a password, [[users]], or one in the database",
+      );
     this.#listener = await listenControl({
       listen,
       identity: certificate,
@@ -134,12 +157,13 @@ class ControlServer implements RunningServer, ConnectionEvents {
   async reload(changed: Partial<ReloadableOptions>): Promise<void> {
     const next = { ...this.#current, ...changed };
     checkReloadable(next);
-    if (changed.users !== undefined) await this.#users.replace(changed.users);
+    if (changed.users !== undefined) await this.#accounts.replaceConfigured(changed.users);
     if (changed.certificate !== undefined) this.#listener?.setIdentity(changed.certificate);
     this.#current = next;
-    for (const session of this.#sessions.all()) {
-      if (!this.#users.has(session.user)) this.#endSession(session, "refused", "The user was removed");
-    }
+  }
+
+  refreshUsers(): number {
+    return this.#accounts.refresh();
   }
 
   async stop(reason: string): Promise<void> {
@@ -148,6 +172,8 @@ class ControlServer implements RunningServer, ConnectionEvents {
     for (const session of this.#sessions.all()) this.#endSession(session, "shutdown", reason);
     for (const connection of this.#connections) connection.close("shutdown", reason);
     await Promise.all([...this.#connections].map((connection) => connection.closed));
+    await this.#stats.refresh();
+    this.#accounts.close();
     this.#end.resolve();
   }
 
@@ -176,13 +202,13 @@ class ControlServer implements RunningServer, ConnectionEvents {
     void connection.run().finally(() => this.#connections.delete(connection));
   }
 
-  #configNow(): Omit<SessionConfig, "sessionId" | "addresses"> {
+  #configNow(user: string): Omit<SessionConfig, "sessionId" | "addresses"> {
     const { mtuBytes, keepaliveMs, offload } = this.#options;
     const { pushRoutes, pushDns, rekeyAfterMs } = this.#current;
     const { sessionTimeoutMs } = this.#timings;
     return {
       mtu: mtuBytes,
-      routes: [...pushRoutes],
+      routes: [...new Set([...pushRoutes, ...this.#accounts.routesOf(user)])].slice(0, MAX_PUSHED_ROUTES),
       dns: [...pushDns],
       timers: { keepaliveMs, sessionTimeoutMs, rekeyAfterMs },
       features: { offload },
@@ -197,7 +223,7 @@ class ControlServer implements RunningServer, ConnectionEvents {
     keys: EpochKeys,
     offload: boolean,
   ): ConnectedSession | null {
-    const { clock, dataPlane, log } = this.#options;
+    const { clock, log } = this.#options;
     const session = this.#sessions.find(sessionId);
     if (session === undefined) return null;
     const isNew = session.epoch < 0;
@@ -207,12 +233,7 @@ class ControlServer implements RunningServer, ConnectionEvents {
     session.controlSeenMs = clock.monotonicMs();
     this.#tokens.stopExpiry(session.id);
     replaced?.close("replaced", "The session was resumed on another connection");
-    if (isNew) {
-      const allowedIps = session.lease.map(
-        (prefix) => `${prefix.address.text}/${prefix.address.bytes.length * 8}`,
-      );
-      dataPlane.post({ kind: "add-session", id: session.id, allowedIps, peerOffload: offload });
-    }
+    if (isNew) this.#accounts.opened(session, offload);
     this.rekeyed(session, keys);
     log.info(isNew ? "client connected" : "client resumed its session", fieldsOf(session));
     return session;
@@ -244,6 +265,7 @@ class ControlServer implements RunningServer, ConnectionEvents {
       log.info("session timed out", fieldsOf(session));
       this.#endSession(session, "timeout", "Nothing was heard of the client");
     }
+    this.#accounts.sweep();
   }
 
   #endSession(session: ConnectedSession, code: GoodbyeCode, reason: string): void {
@@ -257,7 +279,7 @@ class ControlServer implements RunningServer, ConnectionEvents {
     if (!this.#sessions.remove(session)) return false;
     this.#tokens.forget(session.id);
     session.connection = null;
-    if (session.epoch >= 0) this.#options.dataPlane.post({ kind: "remove-session", id: session.id });
+    this.#accounts.ended(session);
     return true;
   }
 
@@ -268,6 +290,7 @@ class ControlServer implements RunningServer, ConnectionEvents {
     switch (message.kind) {
       case "stats":
         this.#sessions.applyStats(message.sessions, clock.monotonicMs());
+        this.#accounts.count(message.sessions);
         this.#drops = message.drops;
         return this.#stats.arrived(message.requestId);
       case "rekey-needed":

@@ -28,7 +28,7 @@ import {
   type ServerStep,
 } from "./handshake_server.ts";
 import { answerExchange } from "./key_schedule.ts";
-import { CONTROL_MESSAGES_BURST, CONTROL_MESSAGES_PER_SECOND } from "./limits.ts";
+import { CONTROL_MESSAGES_BURST, CONTROL_MESSAGES_PER_SECOND, TOTP_TIMEOUT_MS } from "./limits.ts";
 import type { Log } from "./log.ts";
 import type { ServerSession } from "./server_sessions.ts";
 import type { TlsConnection } from "./tls_connection.ts";
@@ -112,6 +112,11 @@ export class ServerConnection {
     this.#connection.send(encodeMessage(message));
   }
 
+  /** Breaks the connection off, so that the client comes back to its session and is told its configuration again. */
+  drop(): void {
+    this.#connection.destroy();
+  }
+
   /** Says goodbye and closes. */
   close(code: GoodbyeCode, reason: string): void {
     this.#connection.close(encodeMessage(goodbyeMessage(code, reason)));
@@ -127,8 +132,12 @@ export class ServerConnection {
   }
 
   #step(step: ServerStep): void {
-    if (step.kind === "reply") return this.send(step.message);
     const { log, pending, events } = this.#options;
+    if (step.kind === "reply") {
+      // a person looks for the telephone and types
+      if (step.message.type === "totp-request") pending.extend(TOTP_TIMEOUT_MS);
+      return this.send(step.message);
+    }
     if (step.kind === "refuse") {
       const { code, reason } = step.refusal;
       log.warn("log-in refused", { user: step.user, endpoint: formatHostPort(this.remote), code, reason });

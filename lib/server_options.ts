@@ -16,6 +16,7 @@ import {
 import type { Log } from "./log.ts";
 import type { UserPassword } from "./server_users.ts";
 import type { ServerStatus } from "./status.ts";
+import type { UserFollower } from "./user_follower.ts";
 
 /** What may change while a server runs; sessions keep what they were told at their log-in. */
 export interface ReloadableOptions {
@@ -43,6 +44,10 @@ export interface ServerOptions extends ReloadableOptions {
   readonly offload: boolean;
   /** At least 32 random bytes that the server keeps for good; see `password.ts`. */
   readonly serverSecret: Uint8Array;
+  /** The user database, if there is one or there may be one; closed by {@link RunningServer.stop}. */
+  readonly follower?: UserFollower;
+  /** Has these networks, which are behind clients, routed into the tunnel, and no others. */
+  readonly onNetworks?: (networks: readonly string[]) => void;
   /** The data plane, started by the caller. */
   readonly dataPlane: DataPlanePort;
   readonly log: Log;
@@ -73,7 +78,14 @@ export interface RunningServer {
   /** Ends a session; its client does not come back by itself. @returns false when there is no such session */
   kick(id: number, reason: string): boolean;
   /**
-   * Takes over changed options. Sessions of users who are gone end, all others go on.
+   * Reads the user database and acts on live sessions.
+   *
+   * @returns how many sessions ended
+   * @throws {SystemError} when it cannot be read; nothing has changed then
+   */
+  refreshUsers(): number;
+  /**
+   * Takes over changed options. Sessions of users who are gone or have another password end, all others go on.
    *
    * @throws {UsageError} when a value is wrong; nothing has changed then
    */
@@ -100,8 +112,6 @@ export function checkReloadable(options: ReloadableOptions): void {
   options.pushRoutes.forEach(parseNetwork);
   options.allowFrom.forEach(parseNetwork);
   options.pushDns.forEach(parseAddress);
-  if (options.users.length === 0)
-    throw new UsageError("Cannot run without users: expected a password or [[users]]");
   checkCount("DNS servers", options.pushDns.length, MAX_PUSHED_DNS);
   checkCount("routes", options.pushRoutes.length, MAX_PUSHED_ROUTES);
 }

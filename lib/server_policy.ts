@@ -7,6 +7,7 @@ import type { RandomBytes, Refusal } from "./handshake.ts";
 import type { HandshakePolicy, SessionGrant } from "./handshake_server.ts";
 import type { Verifier } from "./password.ts";
 import type { ResumeTokens } from "./resume_tokens.ts";
+import type { ServerAccounts } from "./server_accounts.ts";
 import type { ConnectedSession, ServerConnection } from "./server_connection.ts";
 import type { OpenRequest, ServerSessions } from "./server_sessions.ts";
 import type { ServerUsers } from "./server_users.ts";
@@ -14,13 +15,14 @@ import type { ServerUsers } from "./server_users.ts";
 /** What the policy decides on. */
 export interface PolicyContext {
   readonly users: ServerUsers;
+  readonly accounts: ServerAccounts;
   readonly sessions: ServerSessions<ServerConnection>;
   readonly tokens: ResumeTokens;
   readonly clock: Clock;
   readonly random: RandomBytes;
   readonly maxClients: () => number;
   /** What a session is told, but for its ID and addresses. */
-  readonly configNow: () => Omit<SessionConfig, "sessionId" | "addresses">;
+  readonly configNow: (user: string) => Omit<SessionConfig, "sessionId" | "addresses">;
   /** Ends a session whose place a new log-in takes. */
   readonly takeOver: (session: ConnectedSession) => void;
 }
@@ -39,13 +41,24 @@ export class ServerPolicy implements HandshakePolicy {
     return this.#context.users.verifierOf(user);
   }
 
+  needsCode(user: string): boolean {
+    return this.#context.accounts.needsCode(user);
+  }
+
+  acceptCode(user: string, code: string): boolean {
+    return this.#context.accounts.acceptCode(user, code);
+  }
+
   /**
    * A user who comes back without a token (a new process, a used token) may take over a session that it left without
    * connection: always when it wants its addresses back, else only when there is no other place.
    */
   async openSession(user: string, hello: Hello): Promise<SessionGrant | Refusal> {
-    const { sessions, clock, maxClients } = this.#context;
-    const wanted = hello.addresses.map(parseAddress);
+    const { accounts, sessions, clock, maxClients } = this.#context;
+    const refusal = accounts.refusal(user);
+    if (refusal !== null) return { code: "refused", reason: refusal };
+    // those of the user's own come first
+    const wanted = [...accounts.addressesOf(user), ...hello.addresses].map(parseAddress);
     const request = {
       user,
       wanted,
@@ -54,7 +67,10 @@ export class ServerPolicy implements HandshakePolicy {
       wallMs: clock.wallMs(),
     };
     this.#takeOverAbandoned(request, true);
-    if (sessions.size >= maxClients()) this.#takeOverAbandoned(request, false);
+    if (sessions.size >= maxClients() || accounts.deviceRefusal(user) !== null)
+      this.#takeOverAbandoned(request, false);
+    const surplus = accounts.deviceRefusal(user);
+    if (surplus !== null) return { code: "refused", reason: surplus };
     if (sessions.size >= maxClients()) {
       return {
         code: "pool-exhausted",
@@ -67,20 +83,22 @@ export class ServerPolicy implements HandshakePolicy {
       session = sessions.open(request);
     }
     if (session === null) return { code: "pool-exhausted", reason: "The server has no free inner address" };
+    accounts.admitted(session);
     return await this.#grant(session);
   }
 
   async resumeSession(token: Uint8Array<ArrayBuffer>): Promise<SessionGrant | null> {
-    const { tokens, sessions, clock, users } = this.#context;
+    const { accounts, tokens, sessions, clock } = this.#context;
     const id = await tokens.redeem(token, clock.monotonicMs());
     const session = id === null ? undefined : sessions.find(id);
-    if (session === undefined || !users.has(session.user)) return null;
+    // a user who is refused is told why at the log-in that follows
+    if (session === undefined || accounts.refusal(session.user) !== null) return null;
     return await this.#grant(session);
   }
 
   #takeOverAbandoned(request: OpenRequest, onlyWanted: boolean): void {
     const { sessions, takeOver } = this.#context;
-    const abandoned = sessions.findAbandoned(request.user, request.wanted, onlyWanted);
+    const abandoned = sessions.findAbandoned(request, onlyWanted);
     if (abandoned !== null) takeOver(abandoned);
   }
 
@@ -90,7 +108,7 @@ export class ServerPolicy implements HandshakePolicy {
     await tokens.issue(session.id, resumeToken);
     const addresses = session.lease.map((prefix) => prefix.text);
     return {
-      config: { sessionId: session.id, addresses, ...configNow() },
+      config: { sessionId: session.id, addresses, ...configNow(session.user) },
       resumeToken,
       lastEpoch: session.epoch,
     };

@@ -43,6 +43,12 @@ export interface OpenRequest {
   readonly wallMs: number;
 }
 
+/**
+ * A client that lives is heard every 25 s at the least (`keepalive`): one that was cut off from the network or from its
+ * power is not, and its TCP connection would seem to stand for a long time.
+ */
+const ABANDONED_AFTER_MS = 30_000;
+
 const NO_TRAFFIC: TrafficStatus = { rxBytes: 0, txBytes: 0, rxPackets: 0, txPackets: 0 };
 
 /** All sessions of one server. */
@@ -99,18 +105,16 @@ export class ServerSessions<Connection> {
   }
 
   /**
-   * The session that a returning user leaves behind: one without connection, of the same user, that holds a wanted
-   * address; failing that, the one without connection for longest.
+   * The session that a returning user leaves behind: one of the same user, without connection or silent for a while,
+   * that holds a wanted address; failing that, the one that is so for longest.
    *
    * @param onlyWanted leaves out the second choice
    */
-  findAbandoned(
-    user: string,
-    wanted: readonly Address[],
-    onlyWanted: boolean,
-  ): ServerSession<Connection> | null {
+  findAbandoned({ user, wanted, nowMs }: OpenRequest, onlyWanted: boolean): ServerSession<Connection> | null {
+    const isAbandoned = (session: ServerSession<Connection>): boolean =>
+      session.connection === null || nowMs - lastSeenMs(session) > ABANDONED_AFTER_MS;
     const abandoned = this.all()
-      .filter((session) => session.user === user && session.connection === null && session.epoch >= 0)
+      .filter((session) => session.user === user && session.epoch >= 0 && isAbandoned(session))
       .toSorted((a, b) => a.controlSeenMs - b.controlSeenMs);
     const holds = (session: ServerSession<Connection>): boolean =>
       session.lease.some((prefix) => wanted.some((address) => address.text === prefix.address.text));

@@ -1,7 +1,13 @@
-/** The users of a server, as password verifiers; those who do not exist look like those who do. */
+/**
+ * The users of a server: those of its configuration and those of its database. Those who do not exist look like those
+ * who do.
+ *
+ * A name that stands in both is the database's: what an administrator decides there (disabled, expired) always counts.
+ */
 
 import { UsageError } from "./errors.ts";
 import { fakeVerifier, makeVerifier, prepareText, saltForUser, type Verifier } from "./password.ts";
+import { DEFAULT_USER_SETTINGS, type UserRecord } from "./user_record.ts";
 
 /** A user as the configuration names it. */
 export interface UserPassword {
@@ -15,7 +21,8 @@ const MIN_SECRET_BYTES = 32;
 /** Who may log in. Passwords are not kept. */
 export class ServerUsers {
   readonly #secret: Uint8Array<ArrayBuffer>;
-  #verifiers: ReadonlyMap<string, Verifier> = new Map();
+  #configured: ReadonlyMap<string, UserRecord> = new Map();
+  #stored: ReadonlyMap<string, UserRecord> = new Map();
 
   /**
    * @param secret at least 32 random bytes that stay the same over restarts
@@ -31,33 +38,55 @@ export class ServerUsers {
   }
 
   /**
-   * Makes these the only users. Each costs one PBKDF2, about 65 ms, off the main thread.
+   * Makes these the users of the configuration. Each costs one PBKDF2, about 65 ms, off the main thread.
    *
    * @throws {UsageError} when a name or password cannot be used, or a name comes twice; nothing has changed then
    */
   async replace(users: readonly UserPassword[]): Promise<void> {
-    const entries = await Promise.all(users.map((user) => this.#verifierFor(user)));
-    const verifiers = new Map(entries);
-    if (verifiers.size < entries.length) {
+    const entries = await Promise.all(users.map((user) => this.#recordFor(user)));
+    const configured = new Map(entries);
+    if (configured.size < entries.length) {
       const names = entries.map(([name]) => name);
       const twice = names.find((name, i) => names.indexOf(name) !== i);
       throw new UsageError(`Cannot use user "${twice}" twice: expected one entry for each name`);
     }
-    this.#verifiers = verifiers;
+    this.#configured = configured;
   }
 
-  has(user: string): boolean {
-    return this.#verifiers.has(user);
+  /** Makes these the users of the database. */
+  setStored(records: readonly UserRecord[]): void {
+    this.#stored = new Map(records.map((record) => [record.name, record]));
+  }
+
+  /** Names that stand in the configuration and in the database. */
+  get doubled(): readonly string[] {
+    return [...this.#configured.keys()].filter((name) => this.#stored.has(name));
+  }
+
+  /** Undefined when there is no such user. */
+  find(user: string): UserRecord | undefined {
+    return this.#stored.get(user) ?? this.#configured.get(user);
+  }
+
+  /** Whether the user is one of the database. */
+  isStored(user: string): boolean {
+    return this.#stored.has(user);
+  }
+
+  /** All users. */
+  all(): readonly UserRecord[] {
+    return [...new Map([...this.#configured, ...this.#stored]).values()];
   }
 
   /** The verifier of a user, or a stable fake one. The fake is made for everybody, so that both take the same time. */
   async verifierOf(user: string): Promise<Verifier> {
     const fake = await fakeVerifier(this.#secret, user);
-    return this.#verifiers.get(user) ?? fake;
+    return this.find(user)?.verifier ?? fake;
   }
 
-  async #verifierFor({ name, password }: UserPassword): Promise<[string, Verifier]> {
+  async #recordFor({ name, password }: UserPassword): Promise<[string, UserRecord]> {
     const user = prepareText(name, "user name");
-    return [user, await makeVerifier(password, await saltForUser(this.#secret, user))];
+    const verifier = await makeVerifier(password, await saltForUser(this.#secret, user));
+    return [user, { name: user, enabled: true, verifier, totp: null, ...DEFAULT_USER_SETTINGS }];
   }
 }

@@ -35,6 +35,8 @@ export interface ListenOptions {
 /** A connection that finished TLS and has not logged in. */
 export interface PendingConnection {
   readonly connection: TlsConnection;
+  /** A person is asked for something: the deadline is `timeoutMs` from now. */
+  extend(timeoutMs: number): void;
   /** The log-in succeeded: lifts the deadline and frees the place. */
   admit(): void;
 }
@@ -118,10 +120,7 @@ class PendingSet {
     socket.once("close", () => this.#remove(socket));
     const { handshakeTimeoutMs, maxPending, mayConnect } = this.#options;
     if (!mayConnect(unmapAddress(socket.remoteAddress ?? ""))) return this.failed(socket, "not-allowed", "");
-    this.#deadlines.set(
-      socket,
-      setTimeout(() => this.failed(socket, "too-slow", ""), handshakeTimeoutMs),
-    );
+    this.#setDeadline(socket, handshakeTimeoutMs);
     if (this.#deadlines.size <= maxPending) return;
     const [oldest] = this.#deadlines.keys();
     if (oldest !== undefined) this.failed(oldest, "crowded-out", "");
@@ -132,6 +131,9 @@ class PendingSet {
     if (socket.alpnProtocol !== ALPN_PROTOCOL) return this.failed(socket, "tls-failed", "no ALPN protocol");
     this.#options.onConnection({
       connection: new TlsConnection(socket),
+      extend: (timeoutMs) => {
+        if (this.#deadlines.has(socket)) this.#setDeadline(socket, timeoutMs);
+      },
       admit: () => this.#remove(socket),
     });
   }
@@ -151,6 +153,15 @@ class PendingSet {
 
   destroyAll(): void {
     for (const socket of this.#deadlines.keys()) socket.destroy();
+  }
+
+  /** The place among the pending ones, and so the turn to make room, stays. */
+  #setDeadline(socket: TLSSocket, timeoutMs: number): void {
+    clearTimeout(this.#deadlines.get(socket));
+    this.#deadlines.set(
+      socket,
+      setTimeout(() => this.failed(socket, "too-slow", ""), timeoutMs),
+    );
   }
 
   #remove(socket: TLSSocket): void {

@@ -97,7 +97,7 @@ describe("omail-server", () => {
   const password = { OMAIL_PASSWORD: "secret-of-the-test" };
 
   test.each([
-    [[], "Cannot start without a password"],
+    [[], "Cannot start without a user"],
     [["--config", "none.toml"], 'none.toml" (ENOENT)'],
     [["run", "--tun-ip", "10.0.0.1/33"], '"10.0.0.1/33"'],
     [["--tun-ip", "10.0.0.300/24"], '"10.0.0.300"'],

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import type { SettingsLayer } from "../../lib/config.ts";
-import { makeServerConfig, readServerSettings, SERVER_KEYS } from "../../lib/config_server.ts";
+import { makeServerConfig, readServerSettings, requireUsers, SERVER_KEYS } from "../../lib/config_server.ts";
 import { Secret } from "../../lib/secret.ts";
 import { RUN_FLAGS } from "../../cli/server_run.ts";
 
@@ -68,10 +68,16 @@ describe("makeServerConfig()", () => {
     expect(config({ users }, null).users.map(({ password }) => password.reveal())).toEqual(["y"]);
     expect(() => config({ users: [...users, ...users] })).toThrow('"ann" twice');
   });
+});
 
-  test("refuses to start when nobody could log in, and says what to do", () => {
-    expect(() => config({}, null)).toThrow(/OMAIL_PASSWORD.*--password-file.*\[\[users\]\]/);
+test("requireUsers() wants somebody who could log in, and says what to do", () => {
+  requireUsers(config({}), () => {
+    throw new Error("the database is not asked when the configuration has a user");
   });
+  requireUsers(config({}, null), () => 1);
+  expect(() => requireUsers(config({}, null), () => 0)).toThrow(
+    /user add NAME.*OMAIL_PASSWORD.*--password-file.*\[\[users\]\]/,
+  );
 });
 
 test("SERVER_KEYS are the flags of run, and the users", () => {

@@ -36,6 +36,16 @@ const grant: SessionGrant = {
 /** A server with the user `alice` and one token of 32 nines. */
 class TestPolicy implements HandshakePolicy {
   readonly opened: string[] = [];
+  /** The one-time code that alice needs; null when none. */
+  code: string | null = null;
+
+  needsCode = () => this.code !== null;
+
+  acceptCode = (_user: string, code: string) => {
+    const isRight = code === this.code;
+    if (isRight) this.code = "used";
+    return isRight;
+  };
 
   verifierOf = (user: string) =>
     user === "alice" ? Promise.resolve(verifier) : fakeVerifier(new Uint8Array(32), user);
@@ -141,6 +151,67 @@ test("ServerHandshake refuses a user who was removed between challenge and proof
   const { refusal } = await run(clientOf(), serverOf(policy));
   expect(refusal?.code).toBe("refused");
   expect(policy.opened).toEqual([]);
+});
+
+test("a second factor is asked for after the password, and both ends have the same keys then", async () => {
+  const policy = new TestPolicy();
+  policy.code = "123456";
+  const { types, client, server } = await run(
+    clientOf({ code: () => Promise.resolve("123456") }),
+    serverOf(policy),
+  );
+  expect(types).toEqual(["hello", "challenge", "proof", "totp-request", "totp", "welcome"]);
+  expect(await fits(client!.keys, server!.keys)).toBe(true);
+  // not asked at a resumption
+  const resumed = await run(clientOf({ resume: token(9) }), serverOf(policy));
+  expect(resumed.types).toEqual(["hello", "welcome"]);
+});
+
+test("a wrong one-time code is refused, and a wrong password is not told that there is one", async () => {
+  const policy = new TestPolicy();
+  policy.code = "123456";
+  const code = () => Promise.resolve("654321");
+  const wrong = await run(clientOf({ code }), serverOf(policy));
+  expect(wrong.refusal).toEqual({ code: "refused", reason: "The one-time code is wrong or was used before" });
+  const password = () => Promise.resolve(new PasswordKeys("ink"));
+  const { types, refusal } = await run(clientOf({ code, password }), serverOf(policy));
+  expect(types).toEqual(["hello", "challenge", "proof"]);
+  expect(refusal?.reason).toBe("The user name or the password is wrong");
+  expect(policy.opened).toEqual([]);
+});
+
+test("ClientHandshake gives no code to a server that has not proved itself, and none twice", async () => {
+  const policy = new TestPolicy();
+  policy.code = "123456";
+  let asked = 0;
+  const code = () => Promise.resolve(String(++asked));
+  const forge = (message: ServerMessage): ServerMessage =>
+    message.type === "totp-request" ? { ...message, scram: `v=${"A".repeat(43)}=` } : message;
+  const forged = await run(clientOf({ code }), serverOf(policy), forge).catch((reason: unknown) => reason);
+  expect(forged).toBeInstanceOf(RefusedError);
+  expect(asked).toBe(0);
+  const client = clientOf();
+  await client.start();
+  await expect(client.receive({ type: "totp-request", scram: "v=" })).rejects.toThrow("expected challenge");
+  const resuming = clientOf({ resume: token(9), code });
+  await resuming.start();
+  await expect(resuming.receive({ type: "totp-request", scram: "v=" })).rejects.toThrow("expected welcome");
+  expect(asked).toBe(0);
+});
+
+test("ServerHandshake takes nothing but the code when it has asked for one", async () => {
+  const policy = new TestPolicy();
+  policy.code = "123456";
+  const server = serverOf(policy);
+  const client = clientOf({ code: () => Promise.resolve("123456") });
+  const challenge = await server.receive(await client.start());
+  if (challenge.kind !== "reply") throw new Error("expected a challenge");
+  const proof = await client.receive(challenge.message);
+  if (!("send" in proof)) throw new Error("expected a proof");
+  await server.receive(proof.send);
+  await expect(server.receive(proof.send)).rejects.toThrow('Cannot use message "proof" now: expected totp');
+  const early = serverOf(policy);
+  await expect(early.receive({ type: "totp", code: "123456" })).rejects.toThrow("expected hello");
 });
 
 test("a log-in relayed between two TLS connections is refused", async () => {
