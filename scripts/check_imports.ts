@@ -78,6 +78,7 @@ const RANKS: readonly Rank[] = [
     below: ["words", "formats", "crypto"],
     files: [
       "lib/token_bucket.ts",
+      "lib/rate_limit.ts",
       "lib/rekey.ts",
       "lib/handshake.ts",
       "lib/handshake_client.ts",
@@ -172,6 +173,7 @@ const RANKS: readonly Rank[] = [
       "lib/server.ts",
       "lib/server_identity.ts",
       "lib/platform_server.ts",
+      "lib/rate_gate.ts",
       "lib/data_plane_inbound.ts",
       "lib/data_plane_outbound.ts",
       "lib/data_loop.ts",
