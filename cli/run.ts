@@ -102,7 +102,8 @@ async function selectCommand(
     const byDefault = await resolve(command.default);
     const index = firstPositional(selection.rawArgs, (await resolve(command.args)) ?? {});
     const name = selection.rawArgs[index];
-    if (name === undefined && (byDefault === undefined || forHelp)) return selection;
+    if (name === undefined && forHelp) return selection;
+    if (name === undefined && byDefault === undefined) throw missingCommand(Object.keys(subCommands));
     const chosen = Object.hasOwn(subCommands, name ?? byDefault ?? "")
       ? subCommands[name ?? byDefault ?? ""]
       : undefined;
@@ -113,6 +114,10 @@ async function selectCommand(
     const rest = name === undefined ? selection.rawArgs : selection.rawArgs.slice(index + 1);
     selection = { command: (await resolve(chosen)) ?? {}, parent: command, rawArgs: rest };
   }
+}
+
+function missingCommand(known: readonly string[]): UsageError {
+  return new UsageError(`Cannot go on without a command: expected ${known.join(", ")} or --help`);
 }
 
 function unknownCommand(name: string, known: readonly string[]): UsageError {

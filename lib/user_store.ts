@@ -226,6 +226,7 @@ export class UserStore {
   /** Moves the log into the file first, so that the file alone is a whole copy, and a copy put back counts. */
   close(): void {
     try {
+      this.#database.run("PRAGMA busy_timeout = 0");
       this.#database.run("PRAGMA wal_checkpoint(TRUNCATE)");
     } catch (error) {
       // locked, damaged or read-only: the log stays, and whoever opens the database next reads it
