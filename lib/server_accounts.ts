@@ -109,12 +109,10 @@ export class ServerAccounts {
 
   // --- At a log-in ---
 
-  /** Why a user who proved the password gets no session; null when it may have one. */
+  /** Why a user who proved who it is gets no session; null when it may have one. Without a record there is no limit. */
   refusal(user: string): string | null {
     const record = this.#options.users.find(user);
-    // removed between proof and session
-    if (record === undefined) return "This user was removed";
-    return refusalOf(record, this.#moment(user));
+    return record === undefined ? null : refusalOf(record, this.#moment(user));
   }
 
   /** Why a user gets no session beside those that it has; null when it does. */
@@ -149,6 +147,11 @@ export class ServerAccounts {
   /** Inner addresses that a user shall have. */
   addressesOf(user: string): readonly string[] {
     return this.#options.users.find(user)?.addresses ?? [];
+  }
+
+  /** Labels of a user for the access policy. */
+  groupsOf(user: string): readonly string[] {
+    return this.#options.users.find(user)?.groups ?? [];
   }
 
   /** Networks that a user's client routes into the tunnel, besides those of the server. */

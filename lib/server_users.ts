@@ -63,6 +63,10 @@ export class ServerUsers {
     return [...this.#configured.keys()].filter((name) => this.#stored.has(name));
   }
 
+  has(user: string): boolean {
+    return this.find(user) !== undefined;
+  }
+
   /** Undefined when there is no such user. */
   find(user: string): UserRecord | undefined {
     return this.#stored.get(user) ?? this.#configured.get(user);
