@@ -19,17 +19,19 @@ const BACKSPACES: ReadonlySet<string> = new Set(["\b", "\u007F"]);
 /**
  * Reads one line without echo.
  *
- * @throws {UsageError} when the person gives up with Ctrl-C or Ctrl-D
+ * @param signal gives up: puts the terminal back, and lets go of standard input, which would keep the program alive
+ * @throws {UsageError} when the person gives up with Ctrl-C or Ctrl-D, or the signal comes
  */
 export async function promptPassword(
   question: string,
   input: PromptInput,
   write: (text: string) => void,
+  signal?: AbortSignal,
 ): Promise<string> {
   write(question);
   input.setRawMode(true);
   try {
-    return await readHiddenLine(input);
+    return await readHiddenLine(input, signal);
   } finally {
     input.setRawMode(false);
     input.pause();
@@ -37,7 +39,7 @@ export async function promptPassword(
   }
 }
 
-function readHiddenLine(input: PromptInput): Promise<string> {
+function readHiddenLine(input: PromptInput, signal: AbortSignal | undefined): Promise<string> {
   const { promise, resolve, reject } = Promise.withResolvers<string>();
   const decoder = new TextDecoder();
   let typed: string[] = [];
@@ -51,7 +53,13 @@ function readHiddenLine(input: PromptInput): Promise<string> {
       else typed.push(character);
     }
   };
+  const giveUp = (): void => reject(new UsageError("Given up before an answer came"));
+  if (signal?.aborted === true) giveUp();
+  signal?.addEventListener("abort", giveUp);
   input.on("data", take);
   input.resume();
-  return promise.finally(() => input.off("data", take));
+  return promise.finally(() => {
+    input.off("data", take);
+    signal?.removeEventListener("abort", giveUp);
+  });
 }

@@ -14,10 +14,10 @@ import { promptPassword } from "./prompt.ts";
 export function createCodeReader(
   { totpFile, user }: Pick<ClientConfig, "totpFile" | "user">,
   env: NodeJS.ProcessEnv,
-): () => Promise<string> {
+): (signal: AbortSignal) => Promise<string> {
   let given = env["OMAIL_TOTP"];
   delete env["OMAIL_TOTP"];
-  return async () => {
+  return async (signal) => {
     if (totpFile !== null) return readCodeFile(totpFile);
     const fromEnvironment = given;
     // a code works once
@@ -29,7 +29,7 @@ export function createCodeReader(
       );
     }
     const question = `One-time code of ${user}: `;
-    const typed = await promptPassword(question, process.stdin, (text) => process.stderr.write(text));
+    const typed = await promptPassword(question, process.stdin, (text) => process.stderr.write(text), signal);
     return checkCode(typed, "the terminal");
   };
 }

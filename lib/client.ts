@@ -176,6 +176,8 @@ class TunnelClient implements RunningClient {
       dialed = await this.#dialer.dial(this.#stopping.signal); // steps 1 and 2
       grant = await this.#logIn(dialed); // steps 3 and 4
     } catch (error) {
+      // a question that was given up because of that
+      if (this.#stopping.signal.aborted) return messageOf(error);
       if (error instanceof UsageError) throw error;
       if (error instanceof RefusedError && !this.#isDoubtful(dialed)) throw error;
       return messageOf(error);
@@ -218,7 +220,7 @@ class TunnelClient implements RunningClient {
     const options = {
       user: this.#user,
       password: () => this.#password(),
-      ...(code === undefined ? {} : { code: () => this.#code(code) }),
+      ...(code === undefined ? {} : { code: () => code(this.#stopping.signal) }),
       client: program,
       offload,
       wantedAddresses: addresses,
@@ -235,19 +237,6 @@ class TunnelClient implements RunningClient {
   #password(): Promise<PasswordKeys> {
     this.#passwordKeys ??= this.#options.password().then((password) => new PasswordKeys(password));
     return this.#passwordKeys;
-  }
-
-  /** A person may be typing when the client is told to stop. */
-  async #code(ask: () => Promise<string>): Promise<string> {
-    const { signal } = this.#stopping;
-    const stopped = Promise.withResolvers<never>();
-    const stop = (): void => stopped.reject(new OmailError("the client stops"));
-    signal.addEventListener("abort", stop);
-    try {
-      return await Promise.race([ask(), stopped.promise]);
-    } finally {
-      signal.removeEventListener("abort", stop);
-    }
   }
 
   #hold({ connection, server, endpoint }: Dialed, grant: ClientGrant): HeldSession {

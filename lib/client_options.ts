@@ -18,9 +18,10 @@ export interface ClientOptions {
   /**
    * Asked for at each log-in (never at a resumption or rekey) of a user with a second factor.
    *
+   * @param signal comes when the client is told to stop; the call must come to an end then
    * @throws {UsageError} when there is no way to get a code
    */
-  readonly code?: () => Promise<string>;
+  readonly code?: (signal: AbortSignal) => Promise<string>;
   /** Certificate authorities (PEM text) that the server's certificate must come from; without, SCRAM proves it. */
   readonly caPem?: string;
   /** Inner addresses to ask for; a prefix length is ignored. */

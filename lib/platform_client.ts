@@ -19,7 +19,7 @@ import { VERSION_TEXT } from "./version.ts";
 export interface ClientSurroundings {
   readonly log: Log;
   /** Gets a one-time code for the user. @throws {UsageError} when there is no way to get one */
-  readonly code: () => Promise<string>;
+  readonly code: (signal: AbortSignal) => Promise<string>;
 }
 
 /**

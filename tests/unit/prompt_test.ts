@@ -34,6 +34,18 @@ test("promptPassword() knows backspace, Ctrl-U and characters of several bytes i
   expect((await type("\u00C3", "\u00A4\r")).password).toBe("ä");
 });
 
+test("promptPassword() ends at its signal with the terminal put back", async () => {
+  const terminal = new FakeTerminal();
+  const stop = new AbortController();
+  const answer = promptPassword("Code: ", terminal, () => undefined, stop.signal).catch(String);
+  stop.abort();
+  expect(await answer).toContain("Given up");
+  expect(terminal.raw).toEqual([true, false]);
+  expect(terminal.listenerCount("data")).toBe(0);
+  const late = promptPassword("Code: ", terminal, () => undefined, stop.signal).catch(String);
+  expect(await late).toContain("Given up");
+});
+
 test("promptPassword() ends at Ctrl-C with the terminal put back", async () => {
   const { password, terminal } = await type("ab\u0003");
   expect(password).toBeInstanceOf(Error);
