@@ -26,12 +26,15 @@ export interface RateGateOptions<Owner extends Peer> {
   readonly dropped: (packets: number) => void;
 }
 
-/** One timer for all sessions of one direction. */
+/**
+ * One timer for all sessions of one direction. A loop that keeps timers waiting asks for {@link dueMs} and calls
+ * {@link releaseDue} itself.
+ */
 export class RateGate<Owner extends Peer> {
   readonly #options: RateGateOptions<Owner>;
   readonly #waiting = new Map<RateShaper, Owner>();
   #timer: ReturnType<typeof setTimeout> | null = null;
-  #timerMs = Infinity;
+  #dueMs = Infinity;
 
   constructor(options: RateGateOptions<Owner>) {
     this.#options = options;
@@ -65,6 +68,16 @@ export class RateGate<Owner extends Peer> {
     return this.#offer(owner, shaper, bytes, start, end, innerBytes, packets, nowMs);
   }
 
+  /** Monotonic milliseconds at which something may go; Infinity when nothing waits. */
+  get dueMs(): number {
+    return this.#dueMs;
+  }
+
+  /** Lets go what may go now; cheap when nothing may. */
+  releaseDue(nowMs: number): void {
+    if (nowMs >= this.#dueMs) this.#fire();
+  }
+
   /** A limit has changed: what waits may be due earlier. */
   changed(shaper: RateShaper): void {
     if (this.#waiting.has(shaper)) this.#schedule(shaper, this.#options.clock.monotonicMs());
@@ -73,6 +86,7 @@ export class RateGate<Owner extends Peer> {
   /** Lets nothing go any more. */
   close(): void {
     if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#dueMs = Infinity;
     this.#waiting.clear();
   }
 
@@ -98,15 +112,16 @@ export class RateGate<Owner extends Peer> {
 
   #schedule(shaper: RateShaper, nowMs: number): void {
     const dueMs = nowMs + (shaper.dueInMs(nowMs) ?? 0);
-    if (dueMs >= this.#timerMs) return;
+    if (dueMs >= this.#dueMs) return;
     if (this.#timer !== null) clearTimeout(this.#timer);
-    this.#timerMs = dueMs;
+    this.#dueMs = dueMs;
     this.#timer = setTimeout(() => this.#fire(), Math.ceil(dueMs - nowMs));
   }
 
   #fire(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;
-    this.#timerMs = Infinity;
+    this.#dueMs = Infinity;
     for (const [shaper, owner] of this.#waiting) {
       const nowMs = this.#options.clock.monotonicMs();
       if (!owner.removed) this.#release(owner, shaper, nowMs);

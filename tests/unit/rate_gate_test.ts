@@ -74,6 +74,23 @@ test("RateGate cuts a super-packet up for a slow line, as a network card would",
   gate.close();
 });
 
+test("RateGate can be driven without its timer", () => {
+  const { gate, released } = gateOf();
+  const shaper = shaperOf(64_000);
+  const owner = { removed: false };
+  expect(gate.dueMs).toBe(Infinity);
+  const passed = [0, 1].filter(() => gate.admit(owner, shaper, PACKET, 0, 1_000, 1_000, 1)).length;
+  expect([passed, released.length]).toEqual([1, 0]);
+  gate.releaseDue(gate.dueMs - 1);
+  expect(released).toHaveLength(0);
+  // the clock is the system's: wait as a loop would
+  while (systemClock.monotonicMs() < gate.dueMs);
+  gate.releaseDue(systemClock.monotonicMs());
+  expect(released).toHaveLength(1);
+  expect(gate.dueMs).toBe(Infinity);
+  gate.close();
+});
+
 test("RateGate counts what it drops, in ordinary packets", () => {
   const { gate, dropped } = gateOf();
   const shaper = shaperOf(64_000);
