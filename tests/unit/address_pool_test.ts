@@ -1,4 +1,4 @@
-import { expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { parseAddress, parsePrefix, prefixContains } from "../../lib/address.ts";
 import { AddressPool, type Lease } from "../../lib/address_pool.ts";
@@ -93,4 +93,41 @@ test("AddressPool never leases an address twice, nor one outside of its network"
       }
     }),
   );
+});
+
+describe("reserved addresses", () => {
+  const texts = (lease: Lease | null): readonly string[] | undefined =>
+    lease?.map(({ address }) => address.text);
+
+  test("go to their owner only, whoever wants them", () => {
+    const pool = new AddressPool([parsePrefix("10.8.0.1/29")]);
+    pool.reserve(new Map([["10.8.0.2", "alice"]]));
+    const wanted = [parseAddress("10.8.0.2")];
+    expect(texts(pool.lease("bob", wanted))).toEqual(["10.8.0.3"]);
+    expect(texts(pool.lease("alice", wanted))).toEqual(["10.8.0.2"]);
+    for (const expected of ["10.8.0.4", "10.8.0.5", "10.8.0.6"])
+      expect(texts(pool.lease("bob", []))).toEqual([expected]);
+    expect(pool.lease("bob", [])).toBeNull();
+  });
+
+  test("stay reserved when their owner leaves, and are free when the reservation ends", () => {
+    const pool = new AddressPool([parsePrefix("10.8.0.1/30")]);
+    pool.reserve(
+      new Map([
+        ["10.8.0.2", "alice"],
+        ["192.0.2.1", "alice"],
+      ]),
+    );
+    const lease = pool.lease("alice", []);
+    pool.release(lease!);
+    expect(pool.lease("bob", [])).toBeNull();
+    pool.reserve(new Map());
+    expect(texts(pool.lease("bob", []))).toEqual(["10.8.0.2"]);
+  });
+
+  test("holds() tells which addresses clients can have at all", () => {
+    const pool = new AddressPool([parsePrefix("10.8.0.1/24"), parsePrefix("fd08:8::1/64")]);
+    const held = ["10.8.0.0", "10.8.0.1", "10.8.0.2", "10.8.0.255", "10.8.1.2", "fd08:8::9", "fd08:9::9"];
+    expect(held.filter((text) => pool.holds(parseAddress(text)))).toEqual(["10.8.0.2", "fd08:8::9"]);
+  });
 });
