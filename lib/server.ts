@@ -162,6 +162,10 @@ class ControlServer implements RunningServer, ConnectionEvents {
     this.#current = next;
   }
 
+  groupsOf(user: string): readonly string[] {
+    return this.#accounts.groupsOf(user);
+  }
+
   refreshUsers(): number {
     return this.#accounts.refresh();
   }

@@ -77,6 +77,8 @@ export interface RunningServer {
   rekeyAll(): number;
   /** Ends a session; its client does not come back by itself. @returns false when there is no such session */
   kick(id: number, reason: string): boolean;
+  /** Labels of a user for the access policy; none for one without a record. */
+  groupsOf(user: string): readonly string[];
   /**
    * Reads the user database and acts on live sessions.
    *
