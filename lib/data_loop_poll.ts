@@ -4,7 +4,8 @@
  * A turn takes in what the socket has, then what the TUN has, each up to a bound so that neither starves the other; it
  * ends in poll(2) when both are empty. While the engine has records on other threads the turn ends in Bun's event loop
  * instead, where their results arrive, and each result begins the next turn. Messages of the control plane and timers
- * need the event loop, too: it gets a turn when the eventfd says that a message was posted, and every YIELD_MS.
+ * need the event loop, too: it gets a turn when the eventfd says that a message was posted, and every YIELD_MS. What
+ * rate-limited sessions wait for comes more often than that, so the loop sees to it itself.
  */
 
 import { BusyWait } from "./busy_wait.ts";
@@ -76,7 +77,7 @@ export class PollDataLoop implements DataLoop {
   };
 
   #turn(): void {
-    const { engine } = this.#ways!;
+    const { engine, inbound, outbound } = this.#ways!;
     const wait = this.#busyWait;
     const untilMs = performance.now() + YIELD_MS;
     while (!this.#stopped) {
@@ -85,6 +86,9 @@ export class PollDataLoop implements DataLoop {
       if (received) wait.end();
       if (engine.inFlight > 0) return;
       const nowMs = performance.now();
+      // packets of rate-limited sessions, which a timer would let go too late
+      inbound.gate.releaseDue(nowMs);
+      outbound.gate.releaseDue(nowMs);
       if (nowMs >= untilMs) return this.#schedule();
       if (read) wait.begin(nowMs);
       if (!received && !read && !wait.goesOn(nowMs) && this.#sleep(untilMs)) return this.#schedule();
@@ -108,11 +112,12 @@ export class PollDataLoop implements DataLoop {
 
   /** Waits for something to do. @returns whether the event loop is wanted */
   #sleep(untilMs: number): boolean {
-    const { outbound } = this.#ways!;
+    const { inbound, outbound } = this.#ways!;
     this.#fds[TUN * 2 + 1] = outbound.hasRoom ? POLLIN : 0;
     this.#fds[UDP * 2 + 1] = outbound.isBlocked ? POLLIN | POLLOUT : POLLIN;
-    const timeoutMs = Math.max(1, Math.ceil(untilMs - performance.now()));
-    if (poll(this.#fdsAddress as Pointer, POLLFDS, timeoutMs) <= 0) return true;
+    const wakeMs = Math.min(untilMs, inbound.gate.dueMs, outbound.gate.dueMs);
+    const timeoutMs = Math.max(1, Math.ceil(wakeMs - performance.now()));
+    if (poll(this.#fdsAddress as Pointer, POLLFDS, timeoutMs) <= 0) return wakeMs === untilMs;
     if (outbound.isBlocked && ((this.#fds[UDP * 2 + 1]! >>> 16) & POLLOUT) !== 0) this.#udp.drain();
     if (this.#fds[WAKE * 2 + 1]! >>> 16 === 0) return false;
     read(this.#wakeFd, (this.#fdsAddress + POLLFDS * POLLFD_BYTES) as Pointer, 8);

@@ -11,6 +11,8 @@ import type {
   AddSession,
   EpochKeys,
   FromDataPlane,
+  RateLimit,
+  SessionRates,
   SessionStats,
   StartData,
   StatsReport,
@@ -22,6 +24,7 @@ import type { DataLoop } from "./data_loop.ts";
 import type { Engine } from "./engine.ts";
 import { encodeKeepalive } from "./keepalive.ts";
 import { RecordType } from "./protocol.ts";
+import { RateShaper } from "./rate_limit.ts";
 import { type RecordKeys, Session } from "./session.ts";
 import { SessionTable } from "./session_table.ts";
 import type { PacketDevice } from "./tun.ts";
@@ -33,6 +36,9 @@ const TICK_MS = 100;
 const TICKS_PER_REPORT = 10;
 /** Least time between two answers to "reply wanted" of one session: it must not become a packet generator. */
 const REPLY_EVERY_MS = 10;
+
+/** No limit of speed. */
+const NO_LIMIT: RateLimit = { bitsPerSecond: null, packetsPerSecond: null };
 
 /** One running data plane. */
 export class DataPlane {
@@ -70,7 +76,15 @@ export class DataPlane {
     this.#emit = emit;
     this.#keepaliveMs = start.keepaliveMs;
     this.#maxDatagramBytes = start.maxDatagramBytes;
-    this.#outbound = new Outbound(tun, udp, this.#sessions, this.#drops, engine, start.maxDatagramBytes);
+    this.#outbound = new Outbound(
+      tun,
+      udp,
+      this.#sessions,
+      this.#drops,
+      engine,
+      start.maxDatagramBytes,
+      clock,
+    );
     this.#inbound = new Inbound(tun, this.#sessions, this.#drops, engine, clock, {
       epochConfirmed: (session, epoch) => emit({ kind: "epoch-confirmed", id: session.id, epoch }),
       endpointMoved: (session) => this.#endpointMoved(session),
@@ -108,6 +122,10 @@ export class DataPlane {
         if (session !== undefined) this.#speak(session);
         return;
       }
+      case "set-rates":
+        return this.#setRates(this.#sessions.get(message.id), message.rates);
+      case "set-allowed-ips":
+        return this.#sessions.setAllowedIps(message.id, message.allowedIps);
       case "remove-session":
         return this.#sessions.remove(message.id);
       case "get-stats":
@@ -161,9 +179,22 @@ export class DataPlane {
   }
 
   #addSession(message: AddSession): void {
-    const { id, peerOffload, endpoint, allowedIps } = message;
+    const { id, peerOffload, endpoint, allowedIps, rates } = message;
     const session = new Session(id, peerOffload, endpoint ?? null, this.#keepaliveMs, this.#maxDatagramBytes);
+    this.#setRates(session, rates ?? null);
     this.#sessions.add(session, allowedIps);
+  }
+
+  /** A limit that is lifted stays as an endless one, behind which what waits goes out in order. */
+  #setRates(session: Session | undefined, rates: SessionRates | null): void {
+    if (session === undefined || (rates === null && session.up === null)) return;
+    const { up, down } = rates ?? { up: NO_LIMIT, down: NO_LIMIT };
+    session.up ??= new RateShaper(up);
+    session.down ??= new RateShaper(down);
+    session.up.setLimit(up);
+    session.down.setLimit(down);
+    this.#inbound.gate.changed(session.up);
+    this.#outbound.gate.changed(session.down);
   }
 
   /** Sends the keep-alive that is due, if one is. */
@@ -205,6 +236,8 @@ export class DataPlane {
 
   #stop(): void {
     if (this.#timer !== null) clearInterval(this.#timer);
+    this.#inbound.gate.close();
+    this.#outbound.gate.close();
     this.#loop.stop();
     this.#udp.close();
     this.#emit({ kind: "stopped" });

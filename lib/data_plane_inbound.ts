@@ -8,7 +8,7 @@
  *  4. open       - one Web Crypto call a record                                          parallel
  *  5. authentic  - in order of arrival again: the replay window marks, the endpoint and the timers move
  *  6. packet     - length, virtio header, source address must be the session's           sequential
- *  7. write      - to the TUN                                                            sequential
+ *  7. write      - to the TUN; a rate-limited session's packets when it is their time    sequential
  *
  * Nothing is ever answered to an unauthenticated datagram, and it changes nothing but a counter.
  */
@@ -33,6 +33,7 @@ import {
   readType,
   RecordType,
 } from "./protocol.ts";
+import { RateGate } from "./rate_gate.ts";
 import { segmentCount, segmentedBytes, writeSegments } from "./segment.ts";
 import type { ReceivingEpoch, Session } from "./session.ts";
 import type { SessionTable } from "./session_table.ts";
@@ -90,6 +91,8 @@ export interface InboundEvents {
 
 /** Drives the way in; see the top of the file. */
 export class Inbound {
+  /** What holds rate-limited sessions back. */
+  readonly gate: RateGate<Session>;
   readonly #tun: PacketDevice;
   readonly #sessions: SessionTable;
   readonly #drops: DropCounter;
@@ -115,6 +118,15 @@ export class Inbound {
     this.#engine = engine;
     this.#clock = clock;
     this.#events = events;
+    this.gate = new RateGate({
+      offload: tun.offload,
+      clock,
+      release: (session, packets) => {
+        for (const { bytes, innerBytes, packets: count } of packets)
+          this.#writeNow(session, bytes, 0, bytes.length, innerBytes, count);
+      },
+      dropped: (packets) => drops.add("rate-limited-up", packets),
+    });
   }
 
   /** Takes one received buffer of `end` bytes, which may hold many datagrams of one sender. The buffer is overwritten. */
@@ -273,6 +285,22 @@ export class Inbound {
   }
 
   #write(
+    session: Session,
+    bytes: Uint8Array,
+    offset: number,
+    size: number,
+    innerBytes: number,
+    packets: number,
+  ): void {
+    const shaper = session.up;
+    if (
+      shaper === null ||
+      this.gate.admit(session, shaper, bytes, offset, offset + size, innerBytes, packets)
+    )
+      this.#writeNow(session, bytes, offset, size, innerBytes, packets);
+  }
+
+  #writeNow(
     session: Session,
     bytes: Uint8Array,
     offset: number,

@@ -3,7 +3,7 @@
  *
  * Stages of a packet (one thread; only sealing leaves it):
  *  1. read     - everything that waits in the TUN, back to back in one buffer             sequential
- *  2. route    - the destination's session by longest prefix                             sequential
+ *  2. route    - the destination's session by longest prefix; a rate-limited one waits   sequential
  *  3. gather   - neighbours for one session become one record, up to its limit           sequential
  *  4. number   - epoch and sequence, header                                              sequential
  *  5. seal     - one Web Crypto call a record                                            parallel
@@ -14,13 +14,16 @@
  */
 
 import type { HostPort } from "./address.ts";
-import { freeBytes } from "./bytes.ts";
+import { concatBytes, freeBytes } from "./bytes.ts";
 import { completeChecksum } from "./checksum.ts";
+import type { Clock } from "./clock.ts";
 import type { DropCounter } from "./drop_counter.ts";
 import type { Engine, RecordJob, RecordKey } from "./engine.ts";
 import { HEADER_BYTES, MAX_MTU_BYTES, SEAL_IN_FLIGHT_BYTES, TAG_BYTES, VNET_HEADER_BYTES } from "./limits.ts";
 import { ipHeaderBytes, packetLength } from "./packet.ts";
 import { piecesFor, RecordType, writeHeader } from "./protocol.ts";
+import { RateGate } from "./rate_gate.ts";
+import type { QueuedPacket, RateShaper } from "./rate_limit.ts";
 import { segmentCount, segmentedBytes, writeSegments } from "./segment.ts";
 import { splitBytes, writeSplit } from "./segment_split.ts";
 import type { SendingEpoch, Session } from "./session.ts";
@@ -74,6 +77,8 @@ const SEGMENT_BUFFER_BYTES = 2 * 65_536 + MAX_MTU_BYTES;
 
 /** Drives the way out; see the top of the file. */
 export class Outbound {
+  /** What holds rate-limited sessions back. */
+  readonly gate: RateGate<Session>;
   readonly #tun: PacketDevice;
   readonly #udp: DatagramSocket;
   readonly #sessions: SessionTable;
@@ -101,7 +106,14 @@ export class Outbound {
     drops: DropCounter,
     engine: Engine,
     maxDatagramBytes: number,
+    clock: Clock,
   ) {
+    this.gate = new RateGate({
+      offload: tun.offload,
+      clock,
+      release: (session, packets) => this.#release(session, packets),
+      dropped: (packets) => drops.add("rate-limited-down", packets),
+    });
     this.#tun = tun;
     this.#udp = udp;
     this.#sessions = sessions;
@@ -157,9 +169,35 @@ export class Outbound {
       }
       const session = this.#sessions.byDestination(bytes, packet);
       if (session === undefined) this.#drops.add("no-session");
-      else this.#gather(session, bytes, offset, packet + length);
+      else if (session.down === null) this.#gather(session, bytes, offset, packet + length);
+      else this.#holdBack(session, session.down, bytes, offset, packet + length);
       offset = packet + length;
     }
+  }
+
+  /** A packet of a rate-limited session, virtio header included. */
+  #holdBack(
+    session: Session,
+    shaper: RateShaper,
+    bytes: Uint8Array<ArrayBuffer>,
+    start: number,
+    end: number,
+  ): void {
+    const length = end - start - (this.#tun.offload ? VNET_HEADER_BYTES : 0);
+    const packets = this.#tun.offload ? segmentCount(bytes, start, length) : 1;
+    if (this.gate.admit(session, shaper, bytes, start, end, length, packets))
+      this.#gather(session, bytes, start, end);
+  }
+
+  /** What was held back goes on as if it had just been read. */
+  #release(session: Session, packets: readonly QueuedPacket[]): void {
+    const bytes = concatBytes(...packets.map((packet) => packet.bytes));
+    let offset = 0;
+    for (const packet of packets) {
+      this.#gather(session, bytes, offset, offset + packet.bytes.length);
+      offset += packet.bytes.length;
+    }
+    this.#flush();
   }
 
   /** Puts the packet `bytes[start..end)`, virtio header included, into the open record. */

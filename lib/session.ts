@@ -17,6 +17,7 @@ import {
   REKEY_AFTER_RECORDS,
 } from "./limits.ts";
 import { LossReports } from "./loss_report.ts";
+import type { RateShaper } from "./rate_limit.ts";
 import { Reassembly } from "./reassembly.ts";
 import { RecordLimit } from "./record_limit.ts";
 import { ReplayWindow } from "./replay_window.ts";
@@ -75,6 +76,9 @@ export class Session {
   /** When to tell the peer what was lost on its way to us. */
   readonly lossReports = new LossReports();
   lastReceivedMs: number | null = null;
+  /** Limits of speed, null where there is none: `up` for what the peer sends us, `down` for what we send. */
+  up: RateShaper | null = null;
+  down: RateShaper | null = null;
   removed = false;
   /** We dropped what the peer sent because we could not keep up: the loss is not the path's. */
   overloaded = false;

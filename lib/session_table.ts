@@ -16,6 +16,14 @@ export class SessionTable {
     for (const cidr of allowedIps) this.#allowedIps.add(cidr, session);
   }
 
+  /** Makes `allowedIps` all that a session owns; unknown sessions are ones that ended a moment ago. */
+  setAllowedIps(id: number, allowedIps: readonly string[]): void {
+    const session = this.#byId.get(id);
+    if (session === undefined) return;
+    this.#allowedIps.removePeer(session);
+    for (const cidr of allowedIps) this.#allowedIps.add(cidr, session);
+  }
+
   remove(id: number): void {
     const session = this.#byId.get(id);
     if (session === undefined) return;
