@@ -2,6 +2,7 @@
 /** The program `omail-server`. */
 
 import type { CommandDef } from "citty";
+import { auditCommand } from "./audit.ts";
 import { completeCommand } from "./complete.ts";
 import { downCommand } from "./down.ts";
 import { kickCommand } from "./kick.ts";
@@ -20,6 +21,7 @@ const server: CommandDef = {
     status: statusCommand("server"),
     kick: kickCommand,
     reload: reloadCommand,
+    audit: auditCommand,
     down: downCommand("server"),
     complete: completeCommand(() => server),
   },

@@ -23,6 +23,10 @@ export const RUN_FLAGS = {
   "push-dns": listFlag("IP", "DNS server that clients shall use"),
   "allow-from": listFlag("CIDR", "Outer network that may connect (default all)"),
   "max-clients": valueFlag("N", "Most sessions at once (default 1000)"),
+  "audit-full": valueFlag(
+    "WHAT",
+    "While the audit log cannot be written: refuse log-ins, or continue and raise an alarm (default continue)",
+  ),
   "rekey-after": valueFlag("TIME", "Life of a data key, 50ms to 24h (default 2m)"),
   cert: valueFlag("FILE", "Certificate chain in PEM (default: self-signed, kept in the state directory)"),
   key: valueFlag("FILE", "Private key of --cert in PEM"),

@@ -51,6 +51,8 @@ export interface ServerConfig {
   /** Outer networks that may connect; empty means all. */
   readonly allowFrom: readonly string[];
   readonly maxClients: number;
+  /** What happens to log-ins while the audit log cannot be written. */
+  readonly auditFull: "refuse" | "continue";
   readonly stateDir: string;
   readonly engine: EngineName;
   readonly rekeyAfterMs: number;
@@ -97,6 +99,7 @@ const serverSchema = v.strictObject({
   "push-dns": v.optional(addressesField, []),
   "allow-from": v.optional(networksField, []),
   "max-clients": v.optional(integerField(1, 65_534), 1_000),
+  "audit-full": v.optional(choiceField(["refuse", "continue"]), "continue"),
   "rekey-after": v.optional(durationField(50, MAX_REKEY_MS), `${REKEY_AFTER_MS}ms`),
   cert: v.optional(textField),
   key: v.optional(textField),
@@ -143,6 +146,7 @@ export function makeServerConfig(settings: ServerSettings, password: Secret | nu
     pushDns: settings["push-dns"],
     allowFrom: settings["allow-from"],
     maxClients: settings["max-clients"],
+    auditFull: settings["audit-full"],
     stateDir: settings["state-dir"],
     engine: settings.engine,
     rekeyAfterMs: settings["rekey-after"],

@@ -145,3 +145,13 @@ export const RECONNECT_MAX_MS = 15_000;
 /** An outage shorter than this is taken for a restart of the server: waits stay under the lower ceiling. */
 export const RECONNECT_QUICK_MS = 120_000;
 export const RECONNECT_QUICK_MAX_MS = 3_000;
+
+// --- Audit log ----------------------------------------------------------------------------------------------------
+
+/** An audit file is put aside at this size, and this many are kept beside it: about 350,000 events. */
+export const AUDIT_FILE_BYTES = 10 * 1024 * 1024;
+export const AUDIT_FILES = 10;
+/** Events that wait in memory while the disk is full; the oldest make room and are counted. */
+export const AUDIT_WAITING_EVENTS = 1_000;
+/** Time between two attempts to write while the disk is full. */
+export const AUDIT_RETRY_MS = 2_000;

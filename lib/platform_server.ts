@@ -1,6 +1,8 @@
 /** Puts a server together with this machine: TUN, host settings, data plane, control plane, control socket. */
 
 import { formatHostPort } from "./address.ts";
+import type { AuditSink } from "./audit_event.ts";
+import { AuditLog, auditFiles } from "./audit_log.ts";
 import type { KickRequest } from "./admin_message.ts";
 import { messageOf } from "./caught.ts";
 import { systemClock } from "./clock.ts";
@@ -44,6 +46,7 @@ export async function runServer(
   await withMachine("server", config, log, onHangup, async (machine) => {
     const addresses = await loadAddresses(config);
     await machine.setup.apply(serverPlan(config, addresses, machine));
+    const audit = openAudit(config, machine, log);
     const dataPlane = machine.startDataPlane({ bind: config.listen });
     await dataPlane.ready;
     const server = await startServer({
@@ -57,14 +60,16 @@ export async function runServer(
       serverSecret: await loadServerSecret(config.stateDir),
       dataPlane,
       log,
+      audit,
       clock: systemClock,
     });
     running = server;
+    audit.record({ type: "started", version: VERSION_TEXT });
     machine.defer(() => server.stop("the server is stopping"));
     await machine.listen({
       status: () => server.status(),
-      kick: (request) => kick(server, request),
-      reload,
+      kick: (request) => noted(audit, "kick", JSON.stringify(request), kick(server, request)),
+      reload: () => noted(audit, "reload", "configuration", reload()),
       rekey: async () => `Asked ${server.rekeyAll()} clients for new keys`,
     });
     const address = formatHostPort(config.listen);
@@ -76,7 +81,27 @@ export async function runServer(
     });
     const reason = await Promise.race([machine.ending, dataPlane.failure, server.done]);
     log.info("stopping", { reason: reason ?? "the control plane ended" });
+    audit.record({ type: "stopped", reason: reason ?? "the control plane ended" });
   });
+}
+
+/** Opens the audit log; it is closed after the server said goodbye to everybody. */
+function openAudit(config: ServerConfig, { instance, defer }: Machine, log: Log): AuditLog {
+  const audit = new AuditLog(auditFiles(instance), { onFull: config.auditFull, clock: systemClock, log });
+  defer(() => audit.close());
+  return audit;
+}
+
+/** Records what somebody at the control socket had done, once it succeeded. */
+async function noted(
+  audit: AuditSink,
+  action: string,
+  target: string,
+  done: Promise<string>,
+): Promise<string> {
+  const text = await done;
+  audit.record({ type: "admin", actor: "control socket", action, target, detail: text });
+  return text;
 }
 
 function serverPlan(

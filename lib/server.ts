@@ -9,10 +9,13 @@
 import { isIP } from "node:net";
 import { formatHostPort, parseAddress, parseNetwork, parsePrefix, prefixContains } from "./address.ts";
 import { AddressPool } from "./address_pool.ts";
+import { type AuditSink, NO_AUDIT } from "./audit_event.ts";
 import type { GoodbyeCode, SessionConfig } from "./control_message.ts";
 import type { EpochKeys, FromDataPlane, StatsReport } from "./data_plane_message.ts";
 import { OmailError } from "./errors.ts";
+import type { Refusal } from "./handshake.ts";
 import { ResumeTokens } from "./resume_tokens.ts";
+import { recordEnd, recordLogin, recordRefusal } from "./server_audit.ts";
 import { type ConnectedSession, type ConnectionEvents, ServerConnection } from "./server_connection.ts";
 import {
   checkReloadable,
@@ -47,6 +50,7 @@ class ControlServer implements RunningServer, ConnectionEvents {
   readonly done: Promise<void>;
   readonly #options: ServerOptions;
   readonly #timings: ServerTimings;
+  readonly #audit: AuditSink;
   readonly #startedMs: number;
   readonly #users: ServerUsers;
   readonly #sessions: ServerSessions<ServerConnection>;
@@ -64,6 +68,7 @@ class ControlServer implements RunningServer, ConnectionEvents {
     this.#options = options;
     this.#current = options;
     this.#timings = { ...DEFAULT_SERVER_TIMINGS, ...options.timings };
+    this.#audit = options.audit ?? NO_AUDIT;
     this.#startedMs = options.clock.monotonicMs();
     this.#users = new ServerUsers(options.serverSecret);
     this.#sessions = new ServerSessions(new AddressPool(options.addresses.map(parsePrefix)), randomBytes);
@@ -76,6 +81,7 @@ class ControlServer implements RunningServer, ConnectionEvents {
       clock: options.clock,
       random: randomBytes,
       maxClients: () => this.#current.maxClients,
+      closedFor: () => this.#closedFor(),
       configNow: () => this.#configNow(),
       takeOver: (session) => this.#endSession(session, "replaced", "A new log-in took the session's place"),
     };
@@ -161,6 +167,11 @@ class ControlServer implements RunningServer, ConnectionEvents {
     return allowFrom.some((network) => prefixContains(parseNetwork(network), parseAddress(address)));
   }
 
+  #closedFor(): Refusal | null {
+    if (this.#audit.mayLogIn) return null;
+    return { code: "refused", reason: "The server cannot record log-ins at the moment and takes none" };
+  }
+
   #accept(pending: PendingConnection): void {
     const { clock, log } = this.#options;
     const policy = new ServerPolicy(this.#policyContext, pending.connection.remote);
@@ -215,6 +226,7 @@ class ControlServer implements RunningServer, ConnectionEvents {
     }
     this.rekeyed(session, keys);
     log.info(isNew ? "client connected" : "client resumed its session", fieldsOf(session));
+    recordLogin(this.#audit, session, isNew ? "password" : "resume");
     return session;
   }
 
@@ -224,8 +236,12 @@ class ControlServer implements RunningServer, ConnectionEvents {
   }
 
   left(session: ConnectedSession, reason: string): void {
-    if (!this.#forget(session)) return;
+    if (!this.#forget(session, "bye", reason)) return;
     this.#options.log.info("client left", { ...fieldsOf(session), reason });
+  }
+
+  refused(connection: ServerConnection, user: string, refusal: Refusal): void {
+    recordRefusal(this.#audit, user, connection.remote, refusal.reason);
   }
 
   lost(session: ConnectedSession, connection: ServerConnection): void {
@@ -248,13 +264,14 @@ class ControlServer implements RunningServer, ConnectionEvents {
 
   #endSession(session: ConnectedSession, code: GoodbyeCode, reason: string): void {
     const { connection } = session;
-    if (!this.#forget(session)) return;
+    if (!this.#forget(session, code, reason)) return;
     connection?.close(code, reason);
     if (code !== "timeout") this.#options.log.info("session ended", { ...fieldsOf(session), code, reason });
   }
 
-  #forget(session: ConnectedSession): boolean {
+  #forget(session: ConnectedSession, code: GoodbyeCode, reason: string): boolean {
     if (!this.#sessions.remove(session)) return false;
+    recordEnd(this.#audit, session, code, reason, this.#options.clock.wallMs());
     this.#tokens.forget(session.id);
     session.connection = null;
     if (session.epoch >= 0) this.#options.dataPlane.post({ kind: "remove-session", id: session.id });

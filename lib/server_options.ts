@@ -1,6 +1,7 @@
 /** What a server is started with, what may change while it runs, and what its owner can do with it. */
 
 import { type HostPort, parseAddress, parseNetwork } from "./address.ts";
+import type { AuditSink } from "./audit_event.ts";
 import type { CertificatePair } from "./certificate.ts";
 import type { Clock } from "./clock.ts";
 import type { DataPlanePort } from "./data_plane_message.ts";
@@ -46,6 +47,8 @@ export interface ServerOptions extends ReloadableOptions {
   /** The data plane, started by the caller. */
   readonly dataPlane: DataPlanePort;
   readonly log: Log;
+  /** Records who came, went and was refused; nothing is recorded without it. */
+  readonly audit?: AuditSink;
   readonly clock: Clock;
   /** Bounds that tests narrow; the defaults are in `limits.ts`. */
   readonly timings?: Partial<ServerTimings>;

@@ -19,6 +19,8 @@ export interface PolicyContext {
   readonly clock: Clock;
   readonly random: RandomBytes;
   readonly maxClients: () => number;
+  /** Why nobody may log in now, though the credentials are right; null when all is well. */
+  readonly closedFor: (user: string, endpoint: HostPort) => Refusal | null;
   /** What a session is told, but for its ID and addresses. */
   readonly configNow: () => Omit<SessionConfig, "sessionId" | "addresses">;
   /** Ends a session whose place a new log-in takes. */
@@ -44,7 +46,9 @@ export class ServerPolicy implements HandshakePolicy {
    * connection: always when it wants its addresses back, else only when there is no other place.
    */
   async openSession(user: string, hello: Hello): Promise<SessionGrant | Refusal> {
-    const { sessions, clock, maxClients } = this.#context;
+    const { sessions, clock, maxClients, closedFor } = this.#context;
+    const closed = closedFor(user, this.#endpoint);
+    if (closed !== null) return closed;
     const wanted = hello.addresses.map(parseAddress);
     const request = {
       user,
