@@ -8,6 +8,7 @@ import { downCommand } from "./down.ts";
 import { kickCommand } from "./kick.ts";
 import { reloadCommand } from "./reload.ts";
 import { runProgram } from "./run.ts";
+import { unbanCommand } from "./unban.ts";
 import { RUN_FLAGS, runServerCommand } from "./server_run.ts";
 import { statusCommand } from "./status.ts";
 
@@ -20,6 +21,7 @@ const server: CommandDef = {
     run: runServerCommand,
     status: statusCommand("server"),
     kick: kickCommand,
+    unban: unbanCommand,
     reload: reloadCommand,
     audit: auditCommand,
     down: downCommand("server"),

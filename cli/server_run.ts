@@ -22,6 +22,8 @@ export const RUN_FLAGS = {
   "push-route": listFlag("CIDR", "Network that clients shall reach through the tunnel"),
   "push-dns": listFlag("IP", "DNS server that clients shall use"),
   "allow-from": listFlag("CIDR", "Outer network that may connect (default all)"),
+  "deny-from": listFlag("CIDR", "Outer network that may not connect; wins over --allow-from"),
+  "handshake-rate": valueFlag("N", "Log-ins that one outer address may start a second (default 20)"),
   "max-clients": valueFlag("N", "Most sessions at once (default 1000)"),
   "audit-full": valueFlag(
     "WHAT",

@@ -21,6 +21,7 @@ import { UsageError } from "./errors.ts";
 import {
   DEFAULT_MTU_BYTES,
   DEFAULT_PORT,
+  HANDSHAKES_PER_SECOND,
   KEEPALIVE_MS,
   MIN_IPV6_MTU_BYTES,
   REKEY_AFTER_MS,
@@ -33,6 +34,8 @@ import type { Secret } from "./secret.ts";
 export interface UserCredential {
   readonly name: string;
   readonly password: Secret;
+  readonly allowFrom: readonly string[];
+  readonly denyFrom: readonly string[];
 }
 
 /** What a server is started with. */
@@ -50,6 +53,10 @@ export interface ServerConfig {
   readonly pushDns: readonly string[];
   /** Outer networks that may connect; empty means all. */
   readonly allowFrom: readonly string[];
+  /** Outer networks that may not connect; wins over `allowFrom`. */
+  readonly denyFrom: readonly string[];
+  /** Handshakes that one outer address may start a second. */
+  readonly handshakeRate: number;
   readonly maxClients: number;
   /** What happens to log-ins while the audit log cannot be written. */
   readonly auditFull: "refuse" | "continue";
@@ -87,10 +94,25 @@ export const TUNNEL_ENTRIES = {
 /** A day: keys that live longer defeat their purpose. */
 const MAX_REKEY_MS = 24 * 3_600_000;
 
+const userSchema = v.pipe(
+  v.strictObject({
+    name: textField,
+    password: secretField,
+    "allow-from": v.optional(networksField, []),
+    "deny-from": v.optional(networksField, []),
+  }),
+  v.transform(({ name, password, ...lists }) => ({
+    name,
+    password,
+    allowFrom: lists["allow-from"],
+    denyFrom: lists["deny-from"],
+  })),
+);
+
 const serverSchema = v.strictObject({
   ...TUNNEL_ENTRIES,
   address: v.optional(hostPortField(DEFAULT_PORT), `:${DEFAULT_PORT}`),
-  users: v.optional(v.array(v.strictObject({ name: textField, password: secretField })), []),
+  users: v.optional(v.array(userSchema), []),
   "tun-ip": v.optional(field(readTunIp), "10.8.0.1/24"),
   "tun-netmask": v.optional(field(readNetmask)),
   "tun-ip6": v.optional(field(readTunIp6), "auto"),
@@ -98,6 +120,8 @@ const serverSchema = v.strictObject({
   "push-route": v.optional(networksField, []),
   "push-dns": v.optional(addressesField, []),
   "allow-from": v.optional(networksField, []),
+  "deny-from": v.optional(networksField, []),
+  "handshake-rate": v.optional(integerField(1, 100_000), HANDSHAKES_PER_SECOND),
   "max-clients": v.optional(integerField(1, 65_534), 1_000),
   "audit-full": v.optional(choiceField(["refuse", "continue"]), "continue"),
   "rekey-after": v.optional(durationField(50, MAX_REKEY_MS), `${REKEY_AFTER_MS}ms`),
@@ -145,6 +169,8 @@ export function makeServerConfig(settings: ServerSettings, password: Secret | nu
     pushRoutes: settings["push-route"],
     pushDns: settings["push-dns"],
     allowFrom: settings["allow-from"],
+    denyFrom: settings["deny-from"],
+    handshakeRate: settings["handshake-rate"],
     maxClients: settings["max-clients"],
     auditFull: settings["audit-full"],
     stateDir: settings["state-dir"],
@@ -156,7 +182,8 @@ export function makeServerConfig(settings: ServerSettings, password: Secret | nu
 }
 
 function joinUsers(listed: readonly UserCredential[], password: Secret | null): readonly UserCredential[] {
-  const users = password === null ? listed : [{ name: DEFAULT_USER, password }, ...listed];
+  const users =
+    password === null ? listed : [{ name: DEFAULT_USER, password, allowFrom: [], denyFrom: [] }, ...listed];
   const seen = new Set<string>();
   for (const { name } of users) {
     if (seen.has(name))

@@ -45,6 +45,8 @@ export interface SessionGrant {
 export interface HandshakePolicy {
   /** The verifier of a user; for an unknown one a fake that costs the same. */
   verifierOf(user: string): Promise<Verifier>;
+  /** Why this user may not even try; null to go on. Must not depend on whether the user exists. */
+  refusalFor?(user: string): Refusal | null;
   /** Opens a session for a user who proved the password. */
   openSession(user: string, hello: Hello): Promise<SessionGrant | Refusal>;
   /** Uses a resume token up. Null when it is unknown, used or expired. */
@@ -66,7 +68,11 @@ export type ServerStep =
   | { readonly kind: "refuse"; readonly refusal: Refusal; readonly user: string };
 
 /** A wrong password and an unknown user get this same answer. */
-const WRONG_CREDENTIALS: Refusal = { code: "refused", reason: "The user name or the password is wrong" };
+const WRONG_CREDENTIALS: Refusal = {
+  code: "refused",
+  reason: "The user name or the password is wrong",
+  guessed: true,
+};
 
 /** One log-in; call {@link receive} for each message until it is established or refused. */
 export class ServerHandshake {
@@ -107,6 +113,8 @@ export class ServerHandshake {
     }
     const binding = tlsExporterBinding(this.#exporter(TLS_EXPORTER_LABEL, new Uint8Array(0)));
     const scram = new ScramServer(hello.auth.scram, nonceText(this.#random(NONCE_RANDOM_BYTES)), binding);
+    const refusal = this.#policy.refusalFor?.(scram.user) ?? null;
+    if (refusal !== null) return { kind: "refuse", refusal, user: scram.user };
     const verifier = await this.#policy.verifierOf(scram.user);
     this.#login = { hello, scram, verifier };
     return { kind: "reply", message: { type: "challenge", scram: scram.challenge(verifier) } };

@@ -3,11 +3,12 @@
 import { formatHostPort } from "./address.ts";
 import type { AuditSink } from "./audit_event.ts";
 import { AuditLog, auditFiles } from "./audit_log.ts";
-import type { KickRequest } from "./admin_message.ts";
+import type { KickRequest, UnbanRequest } from "./admin_message.ts";
 import { messageOf } from "./caught.ts";
 import { systemClock } from "./clock.ts";
 import type { ServerConfig } from "./config_server.ts";
 import { NotRunningError } from "./errors.ts";
+import { DEFAULT_HANDSHAKE_RATES } from "./handshake_limiter.ts";
 import type { ServerPlan } from "./host_plan.ts";
 import type { Log } from "./log.ts";
 import { type Machine, withMachine } from "./platform.ts";
@@ -61,6 +62,7 @@ export async function runServer(
       dataPlane,
       log,
       audit,
+      timings: { handshakeRates: { ...DEFAULT_HANDSHAKE_RATES, perAddress: config.handshakeRate } },
       clock: systemClock,
     });
     running = server;
@@ -69,6 +71,7 @@ export async function runServer(
     await machine.listen({
       status: () => server.status(),
       kick: (request) => noted(audit, "kick", JSON.stringify(request), kick(server, request)),
+      unban: (request) => noted(audit, "unban", request.value, unban(server, request)),
       reload: () => noted(audit, "reload", "configuration", reload()),
       rekey: async () => `Asked ${server.rekeyAll()} clients for new keys`,
     });
@@ -124,9 +127,10 @@ async function reloadableOptions(config: ServerConfig): Promise<ReloadableOption
     pushRoutes: config.pushRoutes,
     pushDns: config.pushDns,
     allowFrom: config.allowFrom,
+    denyFrom: config.denyFrom,
     maxClients: config.maxClients,
     rekeyAfterMs: config.rekeyAfterMs,
-    users: config.users.map(({ name, password }) => ({ name, password: password.reveal() })),
+    users: config.users.map((user) => ({ ...user, password: user.password.reveal() })),
     certificate: await loadCertificate(config, systemClock.wallMs()),
   };
 }
@@ -137,6 +141,7 @@ const RELOADABLE: ReadonlySet<keyof ServerConfig> = new Set([
   "pushRoutes",
   "pushDns",
   "allowFrom",
+  "denyFrom",
   "maxClients",
   "rekeyAfterMs",
   "certificateFiles",
@@ -149,6 +154,12 @@ function reloadText(before: ServerConfig, after: ServerConfig): string {
   );
   if (waiting.length === 0) return "configuration reloaded";
   return `configuration reloaded, except what needs a restart: ${waiting.join(", ")}`;
+}
+
+async function unban(server: RunningServer, { value }: UnbanRequest): Promise<string> {
+  const lifted = server.lift(value);
+  if (lifted.length === 0) throw new NotRunningError(`No address or user "${value}" is shut out`);
+  return `Let in again: ${lifted.map(({ subject, value: who }) => `${subject} ${who}`).join(", ")}`;
 }
 
 async function kick(server: RunningServer, request: KickRequest): Promise<string> {

@@ -6,14 +6,18 @@
  * the client's goodbye, by silence of both channels, by an operator's kick, or with the server.
  */
 
-import { isIP } from "node:net";
-import { formatHostPort, parseAddress, parseNetwork, parsePrefix, prefixContains } from "./address.ts";
+import { type AccessList, makeAccessList } from "./access_list.ts";
+import { formatHostPort, parsePrefix } from "./address.ts";
 import { AddressPool } from "./address_pool.ts";
 import { type AuditSink, NO_AUDIT } from "./audit_event.ts";
 import type { GoodbyeCode, SessionConfig } from "./control_message.ts";
 import type { EpochKeys, FromDataPlane, StatsReport } from "./data_plane_message.ts";
 import { OmailError } from "./errors.ts";
 import type { Refusal } from "./handshake.ts";
+import { limitKey } from "./handshake_limiter.ts";
+import { MAX_PENDING_PER_ADDRESS } from "./limits.ts";
+import type { Ban } from "./lockout.ts";
+import { LoginGuard } from "./login_guard.ts";
 import { ResumeTokens } from "./resume_tokens.ts";
 import { recordEnd, recordLogin, recordRefusal } from "./server_audit.ts";
 import { type ConnectedSession, type ConnectionEvents, ServerConnection } from "./server_connection.ts";
@@ -51,6 +55,7 @@ class ControlServer implements RunningServer, ConnectionEvents {
   readonly #options: ServerOptions;
   readonly #timings: ServerTimings;
   readonly #audit: AuditSink;
+  readonly #guard: LoginGuard;
   readonly #startedMs: number;
   readonly #users: ServerUsers;
   readonly #sessions: ServerSessions<ServerConnection>;
@@ -60,6 +65,9 @@ class ControlServer implements RunningServer, ConnectionEvents {
   readonly #connections = new Set<ServerConnection>();
   readonly #end = Promise.withResolvers<void>();
   #current: ReloadableOptions;
+  #lists: AccessList;
+  /** Log-ins that were refused. */
+  #refusals = 0;
   #drops: StatsReport["drops"] = {};
   #listener: ControlListener | null = null;
   #sweeper: ReturnType<typeof setInterval> | null = null;
@@ -70,6 +78,8 @@ class ControlServer implements RunningServer, ConnectionEvents {
     this.#timings = { ...DEFAULT_SERVER_TIMINGS, ...options.timings };
     this.#audit = options.audit ?? NO_AUDIT;
     this.#startedMs = options.clock.monotonicMs();
+    this.#lists = makeAccessList(options.allowFrom, options.denyFrom);
+    this.#guard = new LoginGuard(this.#timings.handshakeRates, () => this.#lists, this.#startedMs);
     this.#users = new ServerUsers(options.serverSecret);
     this.#sessions = new ServerSessions(new AddressPool(options.addresses.map(parsePrefix)), randomBytes);
     this.#tokens = new ResumeTokens(this.#timings.resumeTokenTtlMs);
@@ -81,7 +91,8 @@ class ControlServer implements RunningServer, ConnectionEvents {
       clock: options.clock,
       random: randomBytes,
       maxClients: () => this.#current.maxClients,
-      closedFor: () => this.#closedFor(),
+      refusalFor: (user, { host }) => this.#guard.refusalFor(user, host, options.clock.monotonicMs()),
+      closedFor: (user, { host }) => this.#closedFor(user, host),
       configNow: () => this.#configNow(),
       takeOver: (session) => this.#endSession(session, "replaced", "A new log-in took the session's place"),
     };
@@ -104,7 +115,11 @@ class ControlServer implements RunningServer, ConnectionEvents {
       identity: certificate,
       maxPending: this.#timings.maxPending,
       handshakeTimeoutMs: this.#timings.handshakeTimeoutMs,
-      mayConnect: (address) => this.#mayConnect(address),
+      maxPendingPerAddress: MAX_PENDING_PER_ADDRESS,
+      tlsTimeoutMs: this.#timings.tlsTimeoutMs,
+      helloTimeoutMs: this.#timings.helloTimeoutMs,
+      admit: (address) => this.#guard.admit(address, this.#options.clock.monotonicMs()),
+      keyOf: limitKey,
       onConnection: (pending) => this.#accept(pending),
       log,
     });
@@ -120,8 +135,20 @@ class ControlServer implements RunningServer, ConnectionEvents {
       address: formatHostPort({ host: listen.host, port: this.port }),
       uptimeSeconds: Math.floor((nowMs - this.#startedMs) / 1000),
       sessions: this.#sessions.all().map((session) => toSessionStatus(session, nowMs, clock.wallMs())),
+      bans: this.#guard.bans(nowMs).map(({ subject, value, untilMs }) => ({
+        subject,
+        value,
+        secondsLeft: Math.ceil((untilMs - nowMs) / 1000),
+      })),
+      refusals: { ...this.#listener?.failures, "log-in-refused": this.#refusals },
       totals: { ...this.#sessions.totals(), drops: this.#drops },
     };
+  }
+
+  lift(value: string): readonly Ban[] {
+    const lifted = this.#guard.lift(value, this.#options.clock.monotonicMs());
+    for (const { subject, value: who } of lifted) this.#audit.record({ type: "unban", subject, value: who });
+    return lifted;
   }
 
   rekeyAll(): number {
@@ -143,6 +170,7 @@ class ControlServer implements RunningServer, ConnectionEvents {
     if (changed.users !== undefined) await this.#users.replace(changed.users);
     if (changed.certificate !== undefined) this.#listener?.setIdentity(changed.certificate);
     this.#current = next;
+    this.#lists = makeAccessList(next.allowFrom, next.denyFrom);
     for (const session of this.#sessions.all()) {
       if (!this.#users.has(session.user)) this.#endSession(session, "refused", "The user was removed");
     }
@@ -159,15 +187,9 @@ class ControlServer implements RunningServer, ConnectionEvents {
 
   // --- A connection comes ---
 
-  #mayConnect(address: string): boolean {
-    const { allowFrom } = this.#current;
-    if (allowFrom.length === 0) return true;
-    // a connection that is gone already has no address
-    if (isIP(address) === 0) return false;
-    return allowFrom.some((network) => prefixContains(parseNetwork(network), parseAddress(address)));
-  }
-
-  #closedFor(): Refusal | null {
+  #closedFor(user: string, address: string): Refusal | null {
+    if (!this.#users.mayComeFrom(user, address))
+      return { code: "refused", reason: "This user may not log in from this address" };
     if (this.#audit.mayLogIn) return null;
     return { code: "refused", reason: "The server cannot record log-ins at the moment and takes none" };
   }
@@ -226,6 +248,7 @@ class ControlServer implements RunningServer, ConnectionEvents {
     }
     this.rekeyed(session, keys);
     log.info(isNew ? "client connected" : "client resumed its session", fieldsOf(session));
+    this.#guard.succeeded(session.user, connection.remote.host);
     recordLogin(this.#audit, session, isNew ? "password" : "resume");
     return session;
   }
@@ -241,7 +264,18 @@ class ControlServer implements RunningServer, ConnectionEvents {
   }
 
   refused(connection: ServerConnection, user: string, refusal: Refusal): void {
+    const { clock, log } = this.#options;
+    this.#refusals += 1;
+    const nowMs = clock.monotonicMs();
+    const { host } = connection.remote;
+    // a ban is in the record once, not with every further knock
+    if (this.#guard.refusalFor(user, host, nowMs) !== null) return;
     recordRefusal(this.#audit, user, connection.remote, refusal.reason);
+    if (refusal.guessed !== true) return;
+    for (const { subject, value, failures, seconds } of this.#guard.failed(user, host, nowMs)) {
+      log.warn(`too many failed log-ins: ${subject} shut out`, { [subject]: value, failures, seconds });
+      this.#audit.record({ type: "ban", subject, value, failures, seconds });
+    }
   }
 
   lost(session: ConnectedSession, connection: ServerConnection): void {

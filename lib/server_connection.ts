@@ -98,6 +98,7 @@ export class ServerConnection {
         const body = await this.#connection.receive();
         if (body === null) break;
         const nowMs = this.#options.clock.monotonicMs();
+        if (this.#handshake !== null) this.#options.pending.greeted();
         if (!this.#bucket.take(nowMs)) throw new ProtocolError("Too many control messages");
         if (this.#session !== null) this.#session.controlSeenMs = nowMs;
         await this.#receive(decodeClientMessage(body));

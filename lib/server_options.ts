@@ -1,19 +1,24 @@
 /** What a server is started with, what may change while it runs, and what its owner can do with it. */
 
+import { makeAccessList } from "./access_list.ts";
 import { type HostPort, parseAddress, parseNetwork } from "./address.ts";
 import type { AuditSink } from "./audit_event.ts";
 import type { CertificatePair } from "./certificate.ts";
 import type { Clock } from "./clock.ts";
 import type { DataPlanePort } from "./data_plane_message.ts";
 import { UsageError } from "./errors.ts";
+import { DEFAULT_HANDSHAKE_RATES, type HandshakeRates } from "./handshake_limiter.ts";
 import {
   HANDSHAKE_TIMEOUT_MS,
+  HELLO_TIMEOUT_MS,
   MAX_PENDING_CONNECTIONS,
   MAX_PUSHED_DNS,
   MAX_PUSHED_ROUTES,
   RESUME_TOKEN_TTL_MS,
   SESSION_TIMEOUT_MS,
+  TLS_TIMEOUT_MS,
 } from "./limits.ts";
+import type { Ban } from "./lockout.ts";
 import type { Log } from "./log.ts";
 import type { UserPassword } from "./server_users.ts";
 import type { ServerStatus } from "./status.ts";
@@ -26,6 +31,8 @@ export interface ReloadableOptions {
   readonly pushDns: readonly string[];
   /** Outer networks that may connect (CIDR); empty means all. */
   readonly allowFrom: readonly string[];
+  /** Outer networks that may not connect (CIDR); wins over `allowFrom`. */
+  readonly denyFrom: readonly string[];
   readonly maxClients: number;
   readonly rekeyAfterMs: number;
   readonly users: readonly UserPassword[];
@@ -59,6 +66,10 @@ export interface ServerTimings {
   /** Connections that have not logged in. */
   readonly maxPending: number;
   readonly handshakeTimeoutMs: number;
+  readonly tlsTimeoutMs: number;
+  readonly helloTimeoutMs: number;
+  /** Handshakes a second. */
+  readonly handshakeRates: HandshakeRates;
   readonly sessionTimeoutMs: number;
   readonly resumeTokenTtlMs: number;
   /** How often silent sessions are looked for. */
@@ -73,6 +84,8 @@ export interface RunningServer {
   status(): Promise<ServerStatus>;
   /** Asks every connected client for a new epoch. @returns how many were asked */
   rekeyAll(): number;
+  /** Lets an address or a user in again that was shut out. @returns what was lifted */
+  lift(value: string): readonly Ban[];
   /** Ends a session; its client does not come back by itself. @returns false when there is no such session */
   kick(id: number, reason: string): boolean;
   /**
@@ -89,6 +102,9 @@ export interface RunningServer {
 export const DEFAULT_SERVER_TIMINGS: ServerTimings = {
   maxPending: MAX_PENDING_CONNECTIONS,
   handshakeTimeoutMs: HANDSHAKE_TIMEOUT_MS,
+  tlsTimeoutMs: TLS_TIMEOUT_MS,
+  helloTimeoutMs: HELLO_TIMEOUT_MS,
+  handshakeRates: DEFAULT_HANDSHAKE_RATES,
   sessionTimeoutMs: SESSION_TIMEOUT_MS,
   resumeTokenTtlMs: RESUME_TOKEN_TTL_MS,
   sweepMs: 1_000,
@@ -101,7 +117,8 @@ export const DEFAULT_SERVER_TIMINGS: ServerTimings = {
  */
 export function checkReloadable(options: ReloadableOptions): void {
   options.pushRoutes.forEach(parseNetwork);
-  options.allowFrom.forEach(parseNetwork);
+  makeAccessList(options.allowFrom, options.denyFrom);
+  for (const { allowFrom = [], denyFrom = [] } of options.users) makeAccessList(allowFrom, denyFrom);
   options.pushDns.forEach(parseAddress);
   if (options.users.length === 0)
     throw new UsageError("Cannot run without users: expected a password or [[users]]");

@@ -19,7 +19,9 @@ export interface PolicyContext {
   readonly clock: Clock;
   readonly random: RandomBytes;
   readonly maxClients: () => number;
-  /** Why nobody may log in now, though the credentials are right; null when all is well. */
+  /** Why this user may not try a password from there now; null when it may. */
+  readonly refusalFor: (user: string, endpoint: HostPort) => Refusal | null;
+  /** Why this user gets no session, though the credentials are right; null when all is well. */
   readonly closedFor: (user: string, endpoint: HostPort) => Refusal | null;
   /** What a session is told, but for its ID and addresses. */
   readonly configNow: () => Omit<SessionConfig, "sessionId" | "addresses">;
@@ -35,6 +37,10 @@ export class ServerPolicy implements HandshakePolicy {
   constructor(context: PolicyContext, endpoint: HostPort) {
     this.#context = context;
     this.#endpoint = endpoint;
+  }
+
+  refusalFor(user: string): Refusal | null {
+    return this.#context.refusalFor(user, this.#endpoint);
   }
 
   verifierOf(user: string): Promise<Verifier> {

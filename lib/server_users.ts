@@ -1,5 +1,6 @@
 /** The users of a server, as password verifiers; those who do not exist look like those who do. */
 
+import { type AccessList, isAllowed, makeAccessList } from "./access_list.ts";
 import { UsageError } from "./errors.ts";
 import { fakeVerifier, makeVerifier, prepareText, saltForUser, type Verifier } from "./password.ts";
 
@@ -7,6 +8,9 @@ import { fakeVerifier, makeVerifier, prepareText, saltForUser, type Verifier } f
 export interface UserPassword {
   readonly name: string;
   readonly password: string;
+  /** Outer networks (CIDR) that this user may, or may not, come from; see `access_list.ts`. */
+  readonly allowFrom?: readonly string[];
+  readonly denyFrom?: readonly string[];
 }
 
 /** Fewest bytes of the secret that fake verifiers are made from. */
@@ -15,6 +19,7 @@ const MIN_SECRET_BYTES = 32;
 /** Who may log in. Passwords are not kept. */
 export class ServerUsers {
   readonly #secret: Uint8Array<ArrayBuffer>;
+  #access: ReadonlyMap<string, AccessList> = new Map();
   #verifiers: ReadonlyMap<string, Verifier> = new Map();
 
   /**
@@ -44,10 +49,22 @@ export class ServerUsers {
       throw new UsageError(`Cannot use user "${twice}" twice: expected one entry for each name`);
     }
     this.#verifiers = verifiers;
+    this.#access = new Map(
+      users.map(({ name, allowFrom = [], denyFrom = [] }) => [
+        prepareText(name, "user name"),
+        makeAccessList(allowFrom, denyFrom),
+      ]),
+    );
   }
 
   has(user: string): boolean {
     return this.#verifiers.has(user);
+  }
+
+  /** Whether this user may come from an outer address. */
+  mayComeFrom(user: string, address: string): boolean {
+    const list = this.#access.get(user);
+    return list === undefined || isAllowed(list, address);
   }
 
   /** The verifier of a user, or a stable fake one. The fake is made for everybody, so that both take the same time. */

@@ -79,7 +79,11 @@ const RANKS: readonly Rank[] = [
     files: [
       "lib/token_bucket.ts",
       "lib/rekey.ts",
+      "lib/access_list.ts",
       "lib/handshake.ts",
+      "lib/handshake_limiter.ts",
+      "lib/lockout.ts",
+      "lib/login_guard.ts",
       "lib/handshake_client.ts",
       "lib/reconnect.ts",
       "lib/address_pool.ts",
@@ -107,6 +111,7 @@ const RANKS: readonly Rank[] = [
     files: [
       "lib/log_consola.ts",
       "lib/tls_connection.ts",
+      "lib/tls_pending.ts",
       "lib/tls_control.ts",
       "lib/known_servers.ts",
       "lib/resolve.ts",
@@ -197,6 +202,7 @@ const RANKS: readonly Rank[] = [
       "cli/status.ts",
       "cli/client.ts",
       "cli/kick.ts",
+      "cli/unban.ts",
       "cli/audit_text.ts",
       "cli/audit.ts",
       "cli/reload.ts",

@@ -127,7 +127,11 @@ test("ServerHandshake refuses a wrong password and an unknown user with the same
     clientOf({ user: "mallory", password: () => Promise.resolve(cheap) }),
     serverOf(policy),
   );
-  expect(wrong.refusal).toEqual({ code: "refused", reason: "The user name or the password is wrong" });
+  expect(wrong.refusal).toEqual({
+    code: "refused",
+    reason: "The user name or the password is wrong",
+    guessed: true,
+  });
   expect(unknown.refusal).toEqual(wrong.refusal);
   expect(unknown.types).toEqual(wrong.types);
   expect(policy.opened).toEqual([]);
