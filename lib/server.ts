@@ -7,7 +7,7 @@
  */
 
 import { type AccessList, makeAccessList } from "./access_list.ts";
-import { formatHostPort, parsePrefix } from "./address.ts";
+import { formatHostPort, type HostPort, parsePrefix } from "./address.ts";
 import { AddressPool } from "./address_pool.ts";
 import { type AuditSink, NO_AUDIT } from "./audit_event.ts";
 import type { GoodbyeCode, SessionConfig } from "./control_message.ts";
@@ -94,6 +94,7 @@ class ControlServer implements RunningServer, ConnectionEvents {
       refusalFor: (user, { host }) => this.#guard.refusalFor(user, host, options.clock.monotonicMs()),
       closedFor: (user, { host }) => this.#closedFor(user, host),
       configNow: () => this.#configNow(),
+      tokenReused: (session, endpoint) => this.#tokenReused(session, endpoint),
       takeOver: (session) => this.#endSession(session, "replaced", "A new log-in took the session's place"),
     };
     this.done = this.#end.promise;
@@ -301,6 +302,14 @@ class ControlServer implements RunningServer, ConnectionEvents {
     if (!this.#forget(session, code, reason)) return;
     connection?.close(code, reason);
     if (code !== "timeout") this.#options.log.info("session ended", { ...fieldsOf(session), code, reason });
+  }
+
+  /** Both who have the token must log in anew: `bye` lets the client do so. */
+  #tokenReused(session: ConnectedSession, endpoint: HostPort): void {
+    const fields = { user: session.user, session: session.id, endpoint: formatHostPort(endpoint) };
+    this.#options.log.warn("a resume token came a second time: its session ends", fields);
+    this.#audit.record({ type: "token-reused", ...fields });
+    this.#endSession(session, "bye", "The session's resume token was used twice: log in again");
   }
 
   #forget(session: ConnectedSession, code: GoodbyeCode, reason: string): boolean {

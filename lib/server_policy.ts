@@ -25,6 +25,8 @@ export interface PolicyContext {
   readonly closedFor: (user: string, endpoint: HostPort) => Refusal | null;
   /** What a session is told, but for its ID and addresses. */
   readonly configNow: () => Omit<SessionConfig, "sessionId" | "addresses">;
+  /** Ends a session whose resume token came a second time. */
+  readonly tokenReused: (session: ConnectedSession, endpoint: HostPort) => void;
   /** Ends a session whose place a new log-in takes. */
   readonly takeOver: (session: ConnectedSession) => void;
 }
@@ -82,8 +84,13 @@ export class ServerPolicy implements HandshakePolicy {
 
   async resumeSession(token: Uint8Array<ArrayBuffer>): Promise<SessionGrant | null> {
     const { tokens, sessions, clock, users } = this.#context;
-    const id = await tokens.redeem(token, clock.monotonicMs());
-    const session = id === null ? undefined : sessions.find(id);
+    const redeemed = await tokens.redeem(token, clock.monotonicMs());
+    const session = redeemed === null ? undefined : sessions.find(redeemed.sessionId);
+    if (session !== undefined && redeemed?.reused === true) {
+      // one of the two who have it is a thief, and we cannot tell which
+      this.#context.tokenReused(session, this.#endpoint);
+      return null;
+    }
     if (session === undefined || !users.has(session.user)) return null;
     return await this.#grant(session);
   }

@@ -1,5 +1,6 @@
 import { afterEach, expect, test } from "bun:test";
 import type { AuditEvent, AuditSink } from "../../lib/audit_event.ts";
+import { type AddressInfo, connect as connectTcp, createServer } from "node:net";
 import { RefusedError } from "../../lib/errors.ts";
 import { MAX_ADDRESS_FAILURES } from "../../lib/limits.ts";
 import { PasswordKeys } from "../../lib/password.ts";
@@ -96,5 +97,53 @@ test("over its rate an address is cut off before TLS", async () => {
   await until(() => sockets.filter((socket) => socket.destroyed).length >= 24);
   const { refusals } = await server.server.status();
   expect(refusals?.["rate-limited"]).toBeGreaterThanOrEqual(20);
+  await untilConnected(harness.client(server));
+});
+
+test("a token tried by two at once ends the session for both", async () => {
+  const audit = new MemoryAudit();
+  const server = await harness.server({ audit });
+  const first = await clients.dial(server);
+  const { config, resumeToken } = await logInOn(first);
+  const resume = { sessionId: config.sessionId, token: resumeToken, nextEpoch: 1 };
+  const both = await Promise.all([clients.dial(server), clients.dial(server)]);
+  await Promise.allSettled(both.map((connection) => logInOn(connection, { resume })));
+  const { sessions } = await server.server.status();
+  expect(sessions.map(({ id }) => id)).not.toContain(config.sessionId);
+  expect(audit.events.filter(({ type }) => type === "token-reused")).toHaveLength(1);
+});
+
+test("a whole log-in that was recorded on the wire and is sent again gets nowhere", async () => {
+  const server = await harness.server();
+  const recorded: Uint8Array[] = [];
+  const relay = createServer((near) => {
+    const far = connectTcp(server.server.port, "127.0.0.1");
+    near.on("data", (chunk: Buffer) => {
+      recorded.push(Uint8Array.from(chunk));
+      far.write(chunk);
+    });
+    far.on("data", (chunk) => void near.write(chunk));
+    for (const [from, to] of [
+      [near, far],
+      [far, near],
+    ] as const)
+      from.on("error", () => to.destroy()).on("close", () => to.destroy());
+  });
+  await new Promise<void>((resolve) => relay.listen(0, "127.0.0.1", resolve));
+  const client = harness.clientOf((relay.address() as AddressInfo).port, server.data);
+  await untilConnected(client);
+  await client.client.stop();
+  relay.close();
+  await until(() => server.data.of("remove-session").length === 1);
+  for (const pauseMs of [0, 20]) {
+    const replay = clients.tcp(server);
+    const end = closed(replay);
+    for (const chunk of recorded) {
+      if (!replay.destroyed) replay.write(chunk);
+      await Bun.sleep(pauseMs);
+    }
+    await end;
+  }
+  expect(server.data.of("add-session")).toHaveLength(1);
   await untilConnected(harness.client(server));
 });
