@@ -6,6 +6,7 @@ import { auditCommand } from "./audit.ts";
 import { completeCommand } from "./complete.ts";
 import { downCommand } from "./down.ts";
 import { kickCommand } from "./kick.ts";
+import { policyCommand } from "./policy.ts";
 import { reloadCommand } from "./reload.ts";
 import { runProgram } from "./run.ts";
 import { unbanCommand } from "./unban.ts";
@@ -24,6 +25,7 @@ const server: CommandDef = {
     unban: unbanCommand,
     reload: reloadCommand,
     audit: auditCommand,
+    policy: policyCommand,
     down: downCommand("server"),
     complete: completeCommand(() => server),
   },

@@ -25,6 +25,10 @@ export const RUN_FLAGS = {
   "deny-from": listFlag("CIDR", "Outer network that may not connect; wins over --allow-from"),
   "handshake-rate": valueFlag("N", "Log-ins that one outer address may start a second (default 20)"),
   "max-clients": valueFlag("N", "Most sessions at once (default 1000)"),
+  "policy-default": valueFlag(
+    "WHAT",
+    "What users may reach whom no [[policy]] of the file names: pushed, all or none (default pushed)",
+  ),
   "audit-full": valueFlag(
     "WHAT",
     "While the audit log cannot be written: refuse log-ins, or continue and raise an alarm (default continue)",

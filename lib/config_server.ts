@@ -1,7 +1,9 @@
 /** Settings of the server: which keys there are, their defaults and bounds, and how they fit together. */
 
 import * as v from "valibot";
+import { POLICY_DEFAULTS, type PolicyDefault, type PolicyRule } from "./access_policy.ts";
 import { type HostPort, type Prefix, makePrefix, networkOf, parseAddress, parsePrefix } from "./address.ts";
+import { policyRuleSchema } from "./config_policy.ts";
 import { resolveSettings, type ResolvedSettings, type SettingsLayer } from "./config.ts";
 import {
   addressesField,
@@ -11,6 +13,7 @@ import {
   field,
   hostPortField,
   integerField,
+  listField,
   interfaceNameField,
   mtuField,
   networksField,
@@ -36,6 +39,8 @@ export interface UserCredential {
   readonly password: Secret;
   readonly allowFrom: readonly string[];
   readonly denyFrom: readonly string[];
+  /** Names for the access policy. */
+  readonly groups: readonly string[];
 }
 
 /** What a server is started with. */
@@ -60,6 +65,9 @@ export interface ServerConfig {
   readonly maxClients: number;
   /** What happens to log-ins while the audit log cannot be written. */
   readonly auditFull: "refuse" | "continue";
+  /** Which user may reach what; see `access_policy.ts`. */
+  readonly policy: readonly PolicyRule[];
+  readonly policyDefault: PolicyDefault;
   readonly stateDir: string;
   readonly engine: EngineName;
   readonly rekeyAfterMs: number;
@@ -94,16 +102,24 @@ export const TUNNEL_ENTRIES = {
 /** A day: keys that live longer defeat their purpose. */
 const MAX_REKEY_MS = 24 * 3_600_000;
 
+/** A group's name: what a policy writes behind `@`. */
+function readGroup(text: string): string {
+  if (/^[A-Za-z0-9_.-]{1,64}$/.test(text)) return text;
+  throw new UsageError(`Cannot use "${text}" as a group: expected letters, digits, "-", "_", "."`);
+}
+
 const userSchema = v.pipe(
   v.strictObject({
     name: textField,
     password: secretField,
     "allow-from": v.optional(networksField, []),
     "deny-from": v.optional(networksField, []),
+    groups: v.optional(listField(readGroup), []),
   }),
-  v.transform(({ name, password, ...lists }) => ({
+  v.transform(({ name, password, groups, ...lists }) => ({
     name,
     password,
+    groups,
     allowFrom: lists["allow-from"],
     denyFrom: lists["deny-from"],
   })),
@@ -124,6 +140,8 @@ const serverSchema = v.strictObject({
   "handshake-rate": v.optional(integerField(1, 100_000), HANDSHAKES_PER_SECOND),
   "max-clients": v.optional(integerField(1, 65_534), 1_000),
   "audit-full": v.optional(choiceField(["refuse", "continue"]), "continue"),
+  policy: v.optional(v.array(policyRuleSchema), []),
+  "policy-default": v.optional(choiceField(POLICY_DEFAULTS), "pushed"),
   "rekey-after": v.optional(durationField(50, MAX_REKEY_MS), `${REKEY_AFTER_MS}ms`),
   cert: v.optional(textField),
   key: v.optional(textField),
@@ -132,7 +150,7 @@ const serverSchema = v.strictObject({
 /** Checked settings of the server by key, as {@link readServerSettings} gives them. */
 export type ServerSettings = v.InferOutput<typeof serverSchema>;
 
-/** Every key that a server's file may have; all but `users` are flags too. */
+/** Every key that a server's file may have; all but `users` and `policy` are flags too. */
 export const SERVER_KEYS: readonly string[] = Object.keys(serverSchema.entries);
 
 /**
@@ -172,6 +190,8 @@ export function makeServerConfig(settings: ServerSettings, password: Secret | nu
     denyFrom: settings["deny-from"],
     handshakeRate: settings["handshake-rate"],
     maxClients: settings["max-clients"],
+    policy: settings.policy,
+    policyDefault: settings["policy-default"],
     auditFull: settings["audit-full"],
     stateDir: settings["state-dir"],
     engine: settings.engine,
@@ -183,7 +203,9 @@ export function makeServerConfig(settings: ServerSettings, password: Secret | nu
 
 function joinUsers(listed: readonly UserCredential[], password: Secret | null): readonly UserCredential[] {
   const users =
-    password === null ? listed : [{ name: DEFAULT_USER, password, allowFrom: [], denyFrom: [] }, ...listed];
+    password === null
+      ? listed
+      : [{ name: DEFAULT_USER, password, allowFrom: [], denyFrom: [], groups: [] }, ...listed];
   const seen = new Set<string>();
   for (const { name } of users) {
     if (seen.has(name))

@@ -4,15 +4,19 @@ import { formatHostPort } from "./address.ts";
 import type { AuditSink } from "./audit_event.ts";
 import { AuditLog, auditFiles } from "./audit_log.ts";
 import type { KickRequest, UnbanRequest } from "./admin_message.ts";
+import { runCommand } from "./command.ts";
 import { messageOf } from "./caught.ts";
 import { systemClock } from "./clock.ts";
 import type { ServerConfig } from "./config_server.ts";
-import { NotRunningError } from "./errors.ts";
+import { NotRunningError, UsageError } from "./errors.ts";
 import { DEFAULT_HANDSHAKE_RATES } from "./handshake_limiter.ts";
 import type { ServerPlan } from "./host_plan.ts";
+import { loadPolicy } from "./firewall_policy.ts";
 import type { Log } from "./log.ts";
 import { type Machine, withMachine } from "./platform.ts";
+import { PolicyKeeper } from "./policy_keeper.ts";
 import { type ReloadableOptions, type RunningServer, startServer } from "./server.ts";
+import { accessPolicyOf, groupsOf } from "./server_access.ts";
 import { loadAddresses, loadCertificate, loadServerSecret } from "./server_identity.ts";
 import { VERSION_TEXT } from "./version.ts";
 
@@ -33,10 +37,12 @@ export async function runServer(
   { log, readConfig }: ServerSurroundings,
 ): Promise<void> {
   let running: RunningServer | null = null;
+  let policy: PolicyKeeper | null = null;
   const reload = async (): Promise<string> => {
     if (running === null) throw new NotRunningError("Cannot reload: the server is still starting");
     const changed = await readConfig();
     await running.reload(await reloadableOptions(changed));
+    await policy?.setPolicy(accessPolicyOf(changed, await loadAddresses(config)), groupsOf(changed));
     const text = reloadText(config, changed);
     log.info(text);
     return text;
@@ -46,7 +52,8 @@ export async function runServer(
   };
   await withMachine("server", config, log, onHangup, async (machine) => {
     const addresses = await loadAddresses(config);
-    await machine.setup.apply(serverPlan(config, addresses, machine));
+    policy = openPolicy(config, addresses, machine, log);
+    await machine.setup.apply(serverPlan(config, addresses, machine, policy));
     const audit = openAudit(config, machine, log);
     const dataPlane = machine.startDataPlane({ bind: config.listen });
     await dataPlane.ready;
@@ -62,22 +69,16 @@ export async function runServer(
       dataPlane,
       log,
       audit,
+      onMembers: (members) => policy?.setMembers(members) ?? Promise.resolve(),
       timings: { handshakeRates: { ...DEFAULT_HANDSHAKE_RATES, perAddress: config.handshakeRate } },
       clock: systemClock,
     });
     running = server;
     audit.record({ type: "started", version: VERSION_TEXT });
     machine.defer(() => server.stop("the server is stopping"));
-    await machine.listen({
-      status: () => server.status(),
-      kick: (request) => noted(audit, "kick", JSON.stringify(request), kick(server, request)),
-      unban: (request) => noted(audit, "unban", request.value, unban(server, request)),
-      reload: () => noted(audit, "reload", "configuration", reload()),
-      rekey: async () => `Asked ${server.rekeyAll()} clients for new keys`,
-    });
-    const address = formatHostPort(config.listen);
+    await machine.listen(adminHandlers(server, audit, reload));
     log.info("listening", {
-      address,
+      address: formatHostPort(config.listen),
       tun: machine.tun.name,
       addresses: addresses.join(","),
       version: VERSION_TEXT,
@@ -86,6 +87,36 @@ export async function runServer(
     log.info("stopping", { reason: reason ?? "the control plane ended" });
     audit.record({ type: "stopped", reason: reason ?? "the control plane ended" });
   });
+}
+
+function adminHandlers(server: RunningServer, audit: AuditSink, reload: () => Promise<string>) {
+  return {
+    status: () => server.status(),
+    kick: (request: KickRequest) => noted(audit, "kick", JSON.stringify(request), kick(server, request)),
+    unban: (request: UnbanRequest) => noted(audit, "unban", request.value, unban(server, request)),
+    reload: () => noted(audit, "reload", "configuration", reload()),
+    rekey: async () => `Asked ${server.rekeyAll()} clients for new keys`,
+  };
+}
+
+/** The access policy, which follows who is connected; its table is loaded with the rest of the plan. */
+function openPolicy(
+  config: ServerConfig,
+  addresses: readonly string[],
+  { tun }: Machine,
+  log: Log,
+): PolicyKeeper {
+  const keeper = new PolicyKeeper({
+    tun: tun.name,
+    nat: config.nat,
+    policy: accessPolicyOf(config, addresses),
+    groupsOf: groupsOf(config),
+    load: (script) => loadPolicy(script, runCommand),
+    log,
+  });
+  if (keeper.required && process.platform !== "linux")
+    throw new UsageError("Cannot enforce [[policy]] on this system: expected Linux with nftables");
+  return keeper;
 }
 
 /** Opens the audit log; it is closed after the server said goodbye to everybody. */
@@ -111,6 +142,7 @@ function serverPlan(
   config: ServerConfig,
   addresses: readonly string[],
   { tun, gsoMaxBytes }: Machine,
+  policy: PolicyKeeper,
 ): ServerPlan {
   return {
     role: "server",
@@ -119,6 +151,7 @@ function serverPlan(
     addresses,
     gsoMaxBytes,
     nat: config.nat,
+    policy: { script: policy.script(), required: policy.required },
   };
 }
 
@@ -142,6 +175,8 @@ const RELOADABLE: ReadonlySet<keyof ServerConfig> = new Set([
   "pushDns",
   "allowFrom",
   "denyFrom",
+  "policy",
+  "policyDefault",
   "maxClients",
   "rekeyAfterMs",
   "certificateFiles",

@@ -94,6 +94,7 @@ class ControlServer implements RunningServer, ConnectionEvents {
       refusalFor: (user, { host }) => this.#guard.refusalFor(user, host, options.clock.monotonicMs()),
       closedFor: (user, { host }) => this.#closedFor(user, host),
       configNow: () => this.#configNow(),
+      membersChanged: () => this.#membersChanged(),
       tokenReused: (session, endpoint) => this.#tokenReused(session, endpoint),
       takeOver: (session) => this.#endSession(session, "replaced", "A new log-in took the session's place"),
     };
@@ -304,6 +305,14 @@ class ControlServer implements RunningServer, ConnectionEvents {
     if (code !== "timeout") this.#options.log.info("session ended", { ...fieldsOf(session), code, reason });
   }
 
+  async #membersChanged(): Promise<void> {
+    const members = this.#sessions.all().map(({ user, lease }) => ({
+      user,
+      addresses: lease.map((prefix) => prefix.address.text),
+    }));
+    await this.#options.onMembers?.(members);
+  }
+
   /** Both who have the token must log in anew: `bye` lets the client do so. */
   #tokenReused(session: ConnectedSession, endpoint: HostPort): void {
     const fields = { user: session.user, session: session.id, endpoint: formatHostPort(endpoint) };
@@ -315,6 +324,7 @@ class ControlServer implements RunningServer, ConnectionEvents {
   #forget(session: ConnectedSession, code: GoodbyeCode, reason: string): boolean {
     if (!this.#sessions.remove(session)) return false;
     recordEnd(this.#audit, session, code, reason, this.#options.clock.wallMs());
+    void this.#membersChanged();
     this.#tokens.forget(session.id);
     session.connection = null;
     if (session.epoch >= 0) this.#options.dataPlane.post({ kind: "remove-session", id: session.id });

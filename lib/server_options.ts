@@ -20,6 +20,7 @@ import {
 } from "./limits.ts";
 import type { Ban } from "./lockout.ts";
 import type { Log } from "./log.ts";
+import type { ConnectedMember } from "./policy_keeper.ts";
 import type { UserPassword } from "./server_users.ts";
 import type { ServerStatus } from "./status.ts";
 
@@ -56,6 +57,8 @@ export interface ServerOptions extends ReloadableOptions {
   readonly log: Log;
   /** Records who came, went and was refused; nothing is recorded without it. */
   readonly audit?: AuditSink;
+  /** Told who is connected before a new session's client learns of it; resolves when the firewall knows. */
+  readonly onMembers?: (members: readonly ConnectedMember[]) => Promise<void>;
   readonly clock: Clock;
   /** Bounds that tests narrow; the defaults are in `limits.ts`. */
   readonly timings?: Partial<ServerTimings>;

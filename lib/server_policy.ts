@@ -25,6 +25,8 @@ export interface PolicyContext {
   readonly closedFor: (user: string, endpoint: HostPort) => Refusal | null;
   /** What a session is told, but for its ID and addresses. */
   readonly configNow: () => Omit<SessionConfig, "sessionId" | "addresses">;
+  /** The firewall learns who is connected. */
+  readonly membersChanged: () => Promise<void>;
   /** Ends a session whose resume token came a second time. */
   readonly tokenReused: (session: ConnectedSession, endpoint: HostPort) => void;
   /** Ends a session whose place a new log-in takes. */
@@ -79,6 +81,7 @@ export class ServerPolicy implements HandshakePolicy {
       session = sessions.open(request);
     }
     if (session === null) return { code: "pool-exhausted", reason: "The server has no free inner address" };
+    await this.#context.membersChanged();
     return await this.#grant(session);
   }
 
