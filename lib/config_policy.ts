@@ -3,7 +3,7 @@
 import * as v from "valibot";
 import { NETWORK_WORDS, type PolicyRule, type PortRange, PROTOCOLS } from "./access_policy.ts";
 import { parseNetwork } from "./address.ts";
-import { choiceField, field, listField } from "./config_field.ts";
+import { choiceField, field, listField, textOf } from "./config_field.ts";
 import { UsageError } from "./errors.ts";
 
 const WHO = /^(\*|@?[^\s@*,][^,]*)$/;
@@ -39,7 +39,7 @@ export function readPorts(text: string): PortRange {
 }
 
 const portsField = field((value): readonly PortRange[] => {
-  const texts = (Array.isArray(value) ? value : [value]).map(String);
+  const texts = (Array.isArray(value) ? value : [value]).map(textOf);
   return texts.flatMap((text) => text.split(",")).map((text) => readPorts(text.trim()));
 });
 

@@ -19,6 +19,7 @@ import {
   networksField,
   secretField,
   textField,
+  textOf,
 } from "./config_field.ts";
 import { UsageError } from "./errors.ts";
 import {
@@ -237,7 +238,7 @@ interface TunIp {
 }
 
 function readTunIp(value: unknown): TunIp {
-  const text = String(value);
+  const text = textOf(value);
   const prefix = parsePrefix(text);
   if (prefix.address.family !== 4) {
     throw new UsageError(
@@ -248,7 +249,7 @@ function readTunIp(value: unknown): TunIp {
 }
 
 function readTunIp6(value: unknown): Prefix | "random" | null {
-  const text = String(value);
+  const text = textOf(value);
   if (text === "none") return null;
   if (text === "auto") return "random";
   const prefix = parsePrefix(text);
@@ -260,7 +261,7 @@ function readTunIp6(value: unknown): Prefix | "random" | null {
 
 /** Prefix length of a netmask such as `255.255.255.0`. */
 function readNetmask(value: unknown): number {
-  const text = String(value);
+  const text = textOf(value);
   const address = parseAddress(text);
   const bits = Array.from(address.bytes, (byte) => byte.toString(2).padStart(8, "0")).join("");
   if (address.family !== 4 || !/^1+0*$/.test(bits)) {
