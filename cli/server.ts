@@ -10,6 +10,7 @@ import { policyCommand } from "./policy.ts";
 import { reloadCommand } from "./reload.ts";
 import { runProgram } from "./run.ts";
 import { unbanCommand } from "./unban.ts";
+import { serviceCommand } from "./service.ts";
 import { RUN_FLAGS, runServerCommand } from "./server_run.ts";
 import { statusCommand } from "./status.ts";
 
@@ -26,6 +27,7 @@ const server: CommandDef = {
     reload: reloadCommand,
     audit: auditCommand,
     policy: policyCommand,
+    service: serviceCommand("server"),
     down: downCommand("server"),
     complete: completeCommand(() => server),
   },
