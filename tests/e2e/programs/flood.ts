@@ -3,7 +3,7 @@
  *
  * Use: flood.ts tcp|tls|udp HOST PORT SECONDS PER_SECOND ADDRESS[,ADDRESS…]. `tcp` opens connections and leaves them
  * half open, up to 10,000 at once; `tls` finishes TLS handshakes and sends a broken message; `udp` sends datagrams with
- * genuine-looking headers. Prints "flooding" when it has begun, and at the end {@link Tally} as JSON.
+ * genuine-looking headers. Prints "flooding" when it has begun, and at the end (after SIGTERM too) {@link Tally} as JSON.
  */
 
 import net from "node:net";
@@ -21,7 +21,8 @@ export interface Tally {
 const [kind = "", host = "", portText = "", secondsText = "", rateText = "", addressText = ""] =
   process.argv.slice(2);
 const port = Number(portText);
-const endMs = performance.now() + Number(secondsText) * 1000;
+let endMs = performance.now() + Number(secondsText) * 1000;
+process.on("SIGTERM", () => void (endMs = 0));
 const perSecond = Number(rateText);
 const addresses = addressText.split(",");
 /** Connections held at once. */
