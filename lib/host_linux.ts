@@ -3,6 +3,7 @@
 import type { RunCommand } from "./command.ts";
 import { planDns, systemDnsHost, undoResolvconf, undoResolvConf } from "./dns_linux.ts";
 import { planNat, undoNat } from "./firewall_nft.ts";
+import { planPolicy } from "./firewall_policy.ts";
 import { planForwarding, undoForwarding } from "./forwarding_linux.ts";
 import type { HostChange } from "./host_change.ts";
 import type { ClientPlan, HostPlan } from "./host_plan.ts";
@@ -27,8 +28,10 @@ export async function planLinux(
 ): Promise<readonly HostChange[]> {
   const link = planLink(plan, run, log);
   if (plan.role === "client") return [link, ...(await planClient(plan, run, log))];
-  if (!plan.nat) return [link];
-  return [link, planNat(plan.tun, run, log), await planForwarding(instance, log)];
+  // before forwarding is switched on
+  const policy = plan.policy === undefined ? [] : [planPolicy(plan.tun, plan.policy, run)];
+  if (!plan.nat) return [link, ...policy];
+  return [link, ...policy, planNat(plan.tun, run, log), await planForwarding(instance, log)];
 }
 
 async function planClient(plan: ClientPlan, run: RunCommand, log: Log): Promise<readonly HostChange[]> {
