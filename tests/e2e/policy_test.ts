@@ -130,3 +130,40 @@ networkTest(
     expect(await machineState(network.server)).toBe(before);
   },
 );
+
+networkTest(
+  "policy: a group of the database counts, and taking it away acts at once",
+  {},
+  async (network) => {
+    await listen(network);
+    const config = await configure(
+      network,
+      `[[policy]]\nwho = "@staff"\nnetworks = ["server", "${WEB_ADDRESS}"]\n[[policy]]\nwho = "*"\nnetworks = "server"\n`,
+    );
+    const server = await startServer(network, { args: ["--nat", "--config", config] });
+    const user = async (...args: readonly string[]): Promise<void> => {
+      const file = join(network.directory, "password");
+      await Bun.write(file, PASSWORD);
+      const password = args[0] === "add" ? ["--password-file", file] : [];
+      const { status, stderr } = await server.control("user", ...args, ...password);
+      expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    };
+    await user("add", "carol", "--group", "staff", "--network", "192.168.50.0/24");
+    await startClient(network, 0, { fullTunnel: true, args: ["--user", "carol"] });
+    const client = network.client(0);
+    await client.run(["ip", "address", "add", "192.168.50.1/32", "dev", "lo"]);
+    expect(await connects(client, WEB_ADDRESS, WEB_PORT)).toBe(true);
+    // from behind the client, too
+    const fromBehind = () =>
+      ping(client, INNER_SERVER, { count: 1, from: "192.168.50.1", lastWaitSeconds: 1 });
+    expect((await fromBehind()).received).toBe(1);
+    const tested = await server.control("policy", "test", "carol", WEB_ADDRESS, "80", "--config", config);
+    expect(tested.status).toBe(0);
+
+    await user("set", "carol", "--group", "none");
+    await until("the group to be gone", timeoutSeconds(5), async () =>
+      (await connects(client, WEB_ADDRESS, WEB_PORT)) ? undefined : true,
+    );
+    expect(await answers(client, INNER_SERVER)).toBe(true);
+  },
+);
