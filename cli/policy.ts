@@ -9,6 +9,7 @@ import {
   grantsFor,
   type PolicyGrant,
   type PolicyQuestion,
+  withPushedRoutes,
 } from "../lib/access_policy.ts";
 import { parseAddress } from "../lib/address.ts";
 import { readPorts } from "../lib/config_policy.ts";
@@ -63,6 +64,7 @@ export const policyCommand: CommandDef = {
 interface Member {
   readonly name: string;
   readonly groups: readonly string[];
+  readonly routes: readonly string[];
 }
 
 interface Loaded {
@@ -79,9 +81,17 @@ async function load(flags: FlagValues): Promise<Loaded> {
   // the password plays no part here, and nobody shall be asked for it
   const config = makeServerConfig(values, values.users.length === 0 ? new Secret("unused") : null);
   const policy = accessPolicyOf(config, await innerAddresses(config));
-  const users = [...config.users.map(({ name, groups }) => ({ name, groups })), ...storedUsers(config)];
-  const groups = new Map(users.map((user) => [user.name.normalize("NFKC"), user.groups]));
-  return { config, policy, users, grantsOf: (user) => grantsFor(policy, user, groups.get(user) ?? []) };
+  const listed = config.users.map(({ name, groups }) => ({
+    name: name.normalize("NFKC"),
+    groups,
+    routes: [],
+  }));
+  const users = [...new Map([...listed, ...storedUsers(config)].map((user) => [user.name, user])).values()];
+  const grantsOf = (name: string): readonly PolicyGrant[] => {
+    const { groups = [], routes = [] } = users.find((user) => user.name === name) ?? {};
+    return grantsFor(withPushedRoutes(policy, routes), name, groups);
+  };
+  return { config, policy, users, grantsOf };
 }
 
 /** The users of the database, for those who may read it; a later one of the same name counts. */
@@ -89,7 +99,7 @@ function storedUsers({ stateDir }: ServerConfig): readonly Member[] {
   if (findUserStore(stateDir) === null) return [];
   const store = new UserStore(stateDir, COMMAND_BUSY_TIMEOUT_MS);
   try {
-    return store.list().map(({ name, groups }) => ({ name, groups }));
+    return store.list();
   } finally {
     store.close();
   }

@@ -90,6 +90,16 @@ export function grantsFor(
   return [...(named ? own : defaultGrants(policy)), ...dnsGrants(policy.networks)];
 }
 
+/** The policy as it is for a user to whom more routes are pushed; where none are pushed to others, all is allowed already. */
+export function withPushedRoutes(policy: AccessPolicy, routes: readonly string[]): AccessPolicy {
+  const { networks } = policy;
+  if (routes.length === 0 || networks.pushRoutes.length === 0) return policy;
+  return {
+    ...policy,
+    networks: { ...networks, pushRoutes: [...networks.pushRoutes, ...routes.map(parseNetwork)] },
+  };
+}
+
 /** The grant that lets a connection through; null when it is refused. */
 export function decide(
   policy: AccessPolicy,

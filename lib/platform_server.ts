@@ -53,7 +53,7 @@ export async function runServer(
   };
   await withMachine("server", config, log, onHangup, async (machine) => {
     const addresses = await loadAddresses(config);
-    policy = openPolicy(config, addresses, machine, log, (user) => running?.groupsOf(user) ?? []);
+    policy = openPolicy(config, addresses, machine, log, () => running);
     await machine.setup.apply(serverPlan(config, addresses, machine, policy));
     const audit = openAudit(config, machine, log);
     const dataPlane = machine.startDataPlane({ bind: config.listen });
@@ -115,13 +115,14 @@ function openPolicy(
   addresses: readonly string[],
   { tun }: Machine,
   log: Log,
-  groupsOf: (user: string) => readonly string[],
+  server: () => RunningServer | null,
 ): PolicyKeeper {
   const keeper = new PolicyKeeper({
     tun: tun.name,
     nat: config.nat,
     policy: accessPolicyOf(config, addresses),
-    groupsOf,
+    groupsOf: (user) => server()?.groupsOf(user) ?? [],
+    routesOf: (user) => server()?.routesOf(user) ?? [],
     load: (script) => loadPolicy(script, runCommand),
     log,
   });

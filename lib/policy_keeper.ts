@@ -5,7 +5,7 @@
  * for a change is told when one that holds it is in force.
  */
 
-import { type AccessPolicy, grantsFor } from "./access_policy.ts";
+import { type AccessPolicy, grantsFor, withPushedRoutes } from "./access_policy.ts";
 import { messageOf } from "./caught.ts";
 import { policyScript } from "./firewall_policy.ts";
 import type { Log } from "./log.ts";
@@ -24,6 +24,8 @@ export interface PolicyKeeperOptions {
   readonly policy: AccessPolicy;
   /** Groups of a user as they are now. */
   readonly groupsOf: (user: string) => readonly string[];
+  /** Networks that are pushed to a user besides those of the server. */
+  readonly routesOf: (user: string) => readonly string[];
   /** Loads a script atomically. */
   readonly load: (script: string) => Promise<void>;
   readonly log: Log;
@@ -46,8 +48,10 @@ export class PolicyKeeper {
 
   /** What the table holds, or is about to. */
   script(): string {
-    const { tun, nat, groupsOf } = this.#options;
-    const byMember = this.#policy.rules.length > 0;
+    const { tun, nat, groupsOf, routesOf } = this.#options;
+    const policyOf = (user: string): AccessPolicy => withPushedRoutes(this.#policy, routesOf(user));
+    const differs = this.#members.some(({ user }) => policyOf(user) !== this.#policy);
+    const byMember = this.#policy.rules.length > 0 || differs;
     const members = byMember ? this.#members : [];
     return policyScript({
       tun,
@@ -56,7 +60,7 @@ export class PolicyKeeper {
       otherwise: grantsFor({ ...this.#policy, rules: [] }, "", []),
       members: members.map(({ user, addresses }) => ({
         addresses,
-        grants: grantsFor(this.#policy, user, groupsOf(user)),
+        grants: grantsFor(policyOf(user), user, groupsOf(user)),
       })),
     });
   }

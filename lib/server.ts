@@ -203,6 +203,10 @@ class ControlServer implements RunningServer, ConnectionEvents {
     return this.#accounts.groupsOf(user);
   }
 
+  routesOf(user: string): readonly string[] {
+    return this.#accounts.routesOf(user);
+  }
+
   refreshUsers(): number {
     return this.#accounts.refresh();
   }

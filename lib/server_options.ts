@@ -98,6 +98,8 @@ export interface RunningServer {
   kick(id: number, reason: string): boolean;
   /** Labels of a user for the access policy; none for one without a record. */
   groupsOf(user: string): readonly string[];
+  /** Networks that are pushed to a user besides those of the server. */
+  routesOf(user: string): readonly string[];
   /**
    * Reads the user database and acts on live sessions.
    *

@@ -185,9 +185,18 @@ describe("PolicyKeeper", () => {
   function keeperOf(
     load: (script: string) => Promise<void>,
     rules: Partial<PolicyRule>[] = [{ who: ["x"] }],
+    routesOf: (user: string) => readonly string[] = () => [],
   ) {
     const { log, lines } = memoryLog();
-    const options = { tun: "omail0", nat: false, policy: policyOf(rules), groupsOf: () => [], load, log };
+    const options = {
+      tun: "omail0",
+      nat: false,
+      policy: policyOf(rules),
+      groupsOf: () => [],
+      routesOf,
+      load,
+      log,
+    };
     return { keeper: new PolicyKeeper(options), lines };
   }
 
@@ -206,6 +215,23 @@ describe("PolicyKeeper", () => {
     await keeper.setMembers(members);
     expect(loaded.length).toBeLessThanOrEqual(2);
     expect(loaded.at(-1)).toContain("10.8.0.21 : goto");
+  });
+
+  test("routes that are pushed to one user alone are that user's", async () => {
+    const loaded: string[] = [];
+    const routesOf = (user: string) => (user === "alice" ? ["172.20.0.0/16"] : []);
+    const { keeper } = keeperOf(async (script) => void loaded.push(script), [], routesOf);
+    await keeper.setMembers([
+      { user: "alice", addresses: ["10.8.0.2"] },
+      { user: "bob", addresses: ["10.8.0.3"] },
+    ]);
+    const script = loaded.at(-1) ?? "";
+    const [alice, bob] = ["10.8.0.2", "10.8.0.3"].map((address) => {
+      const name = new RegExp(`${address} : goto (\\w+)`).exec(script)?.[1] ?? "";
+      return new RegExp(`chain ${name} {([^}]*)}`).exec(script)?.[1] ?? "";
+    });
+    expect(alice).toContain("172.20.0.0/16");
+    expect(bob).not.toContain("172.20.0.0/16");
   });
 
   test("without rules nobody's coming and going costs a write", async () => {
