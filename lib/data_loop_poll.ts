@@ -54,11 +54,16 @@ export class PollDataLoop implements DataLoop {
   }
 
   start(ways: Ways, _failed: (error: unknown) => void): void {
+    this.attach(ways);
+    ways.engine.onProgress(() => this.#schedule());
+    this.#schedule();
+  }
+
+  /** Joins the loop to the two ways without starting it; {@link step} then moves what waits. */
+  attach(ways: Ways): void {
     this.#ways = ways;
     this.#udp.onReceive((bytes, end, from) => ways.inbound.receive(bytes, end, from));
     this.#udp.onRecord((header, sealed, from) => ways.inbound.receiveRecord(header, sealed, from));
-    ways.engine.onProgress(() => this.#schedule());
-    this.#schedule();
   }
 
   stop(): void {
@@ -78,21 +83,27 @@ export class PollDataLoop implements DataLoop {
 
   #turn(): void {
     const { engine, inbound, outbound } = this.#ways!;
-    const wait = this.#busyWait;
     const untilMs = performance.now() + YIELD_MS;
     while (!this.#stopped) {
-      const received = this.#takeDatagrams();
-      const read = this.#takePackets();
-      if (received) wait.end();
+      const moved = this.step();
       if (engine.inFlight > 0) return;
       const nowMs = performance.now();
       // packets of rate-limited sessions, which a timer would let go too late
       inbound.gate.releaseDue(nowMs);
       outbound.gate.releaseDue(nowMs);
       if (nowMs >= untilMs) return this.#schedule();
-      if (read) wait.begin(nowMs);
-      if (!received && !read && !wait.goesOn(nowMs) && this.#sleep(untilMs)) return this.#schedule();
+      if (!moved && !this.#busyWait.goesOn(nowMs) && this.#sleep(untilMs)) return this.#schedule();
     }
+  }
+
+  /** Takes in what the socket has, then what the TUN has. @returns whether there was something */
+  step(): boolean {
+    const received = this.#takeDatagrams();
+    const read = this.#takePackets();
+    if (received) this.#busyWait.end();
+    // an engine with threads of its own needs the other core more than a wait does
+    if (read && this.#ways!.engine.name === "sync") this.#busyWait.begin(performance.now());
+    return received || read;
   }
 
   #takeDatagrams(): boolean {

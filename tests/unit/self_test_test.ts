@@ -4,9 +4,12 @@ import { afterEach, expect, spyOn, test } from "bun:test";
 import { SystemError } from "../../lib/errors.ts";
 import { selfTest } from "../../lib/self_test.ts";
 import { MemoryPacketDevice } from "../../lib/tun_memory.ts";
+import { LinuxPacketDevice } from "../../lib/tun_linux.ts";
 
-const write = MemoryPacketDevice.prototype.write;
-const spoiled = spyOn(MemoryPacketDevice.prototype, "write");
+// the devices of the self-test on this system
+const Device = process.platform === "linux" ? LinuxPacketDevice : MemoryPacketDevice;
+const write = Device.prototype.write;
+const spoiled = spyOn(Device.prototype, "write");
 afterEach(() => void spoiled.mockImplementation(write));
 
 test.each([
@@ -20,7 +23,7 @@ test.each([
 });
 
 test("selfTest: fails when a packet arrives changed", async () => {
-  spoiled.mockImplementation(function (this: MemoryPacketDevice, bytes, offset, length) {
+  spoiled.mockImplementation(function (this: InstanceType<typeof Device>, bytes, offset, length) {
     const changed = bytes.slice();
     changed[offset + length - 1]! ^= 1;
     return write.call(this, changed, offset, length);
