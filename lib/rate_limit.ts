@@ -13,11 +13,10 @@
 
 import type { RateLimit } from "./data_plane_message.ts";
 
-/**
- * How much time the line may have saved up: what an idle session may send at once, and how late our timer may be without
- * loss of speed. It is a fifth of a percent of ten seconds.
- */
+/** How much time an idle line may save up, to be used at once: a fifth of a percent of ten seconds. */
 const BURST_MS = 20;
+/** How much time a line may save up on which packets waited: we are late, on a busy machine, and they are not to blame. */
+const LATE_MS = 100;
 /** Longest wait in the queue: room for what a TCP slow start sends too much on a path of 100 ms. What is more is dropped. */
 const QUEUE_MS = 150;
 /** Most that a queue holds, however fast the line is. */
@@ -107,7 +106,7 @@ export class RateShaper {
   ): "go" | "wait" | "drop" {
     const costMs = this.#costMs(innerBytes, packets);
     if (this.#queue.length === 0 && this.#freeMs <= nowMs) {
-      this.#occupy(costMs, nowMs);
+      this.#occupy(costMs, nowMs - BURST_MS);
       return "go";
     }
     const isLong = this.#queuedMs + costMs > QUEUE_MS && this.#queue.length >= MIN_QUEUE_PACKETS;
@@ -127,7 +126,7 @@ export class RateShaper {
         this.#dropped += packet.packets;
         continue;
       }
-      this.#occupy(packet.costMs, nowMs);
+      this.#occupy(packet.costMs, nowMs - LATE_MS);
       return packet;
     }
     return null;
@@ -152,8 +151,9 @@ export class RateShaper {
     this.#queuedBytes += bytes.length;
   }
 
-  #occupy(costMs: number, nowMs: number): void {
-    this.#freeMs = Math.max(this.#freeMs, nowMs - BURST_MS) + costMs;
+  /** @param earliestMs how far back the time goes that was saved up */
+  #occupy(costMs: number, earliestMs: number): void {
+    this.#freeMs = Math.max(this.#freeMs, earliestMs) + costMs;
   }
 
   #costMs(innerBytes: number, packets: number): number {
