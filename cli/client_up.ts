@@ -31,7 +31,14 @@ export const UP_FLAGS = {
   "tun-ip": listFlag("IP", "Inner address to ask for; the server decides"),
   "split-tunnel": listFlag("CIDR", "Network that goes through the tunnel; without this flag everything does"),
   exclude: listFlag("CIDR", "Network that stays outside the tunnel"),
-  "no-dns": switchFlag("Leave this machine's DNS servers alone"),
+  "allow-lan": switchFlag(
+    "Leave the networks that this machine is connected to reachable beside a full tunnel",
+  ),
+  "kill-switch": switchFlag(
+    "Let nothing out but the tunnel, from the start until `down`, also while reconnecting and after a crash",
+  ),
+  dns: listFlag("IP", "DNS server to use through the tunnel, in place of those that the server pushes"),
+  "no-dns": switchFlag("Leave this machine's DNS servers alone, and let queries out to them"),
 } as const;
 
 export const upCommand: CommandDef = command({

@@ -27,6 +27,10 @@ export const RUN_FLAGS = {
   nat: switchFlag("Let clients reach other networks through this machine (forwarding and masquerade)"),
   "push-route": listFlag("CIDR", "Network that clients shall reach through the tunnel"),
   "push-dns": listFlag("IP", "DNS server that clients shall use"),
+  "push-domain": listFlag(
+    "DOMAIN",
+    "Domain that completes short names; a split tunnel asks --push-dns for its names only",
+  ),
   "allow-from": listFlag("CIDR", "Outer network that may connect (default all)"),
   "deny-from": listFlag("CIDR", "Outer network that may not connect; wins over --allow-from"),
   "handshake-rate": valueFlag("N", "Log-ins that one outer address may start a second (default 20)"),

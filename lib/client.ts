@@ -87,12 +87,12 @@ class TunnelClient implements RunningClient {
   #linkedMs = 0;
 
   constructor(options: ClientOptions) {
-    const { servers, caPem = null, resolve = resolveServer } = options;
+    const { servers, caPem = null, resolve = resolveServer, admit = () => Promise.resolve() } = options;
     this.#options = options;
     this.#timings = { ...DEFAULT_CLIENT_TIMINGS, ...options.timings };
     this.#user = prepareText(options.user, "user name");
     this.#requested = (options.requestedAddresses ?? []).map((text) => parsePrefix(text).address.text);
-    this.#dialer = new ClientDialer({ servers, caPem, resolve });
+    this.#dialer = new ClientDialer({ servers, caPem, resolve, admit });
     this.#knownServers = options.knownServers ?? knownServersInMemory();
     this.#dataPath = new ClientDataPath({
       dataPlane: options.dataPlane,

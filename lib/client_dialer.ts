@@ -27,6 +27,8 @@ export interface DialerOptions {
   readonly caPem: string | null;
   /** Turns a server into literal addresses. */
   readonly resolve: (server: HostPort) => Promise<readonly HostPort[]>;
+  /** Keeps an address outside the tunnel before it is dialled. */
+  readonly admit: (endpoint: HostPort) => Promise<void>;
 }
 
 /** Time for an address that is not the last one to try. */
@@ -91,6 +93,7 @@ export class ClientDialer {
       const timeoutMs = i === endpoints.length - 1 ? CONNECT_TIMEOUT_MS : QUICK_TIMEOUT_MS;
       try {
         const { caPem } = this.#options;
+        await this.#options.admit(endpoint);
         const connection = await connectControl({
           endpoint,
           serverName: server.host,

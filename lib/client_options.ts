@@ -46,6 +46,8 @@ export interface ClientOptions {
   /** The connection was lost; the client tries to come back. */
   readonly onDisconnected: () => void;
   readonly resolve?: (server: HostPort) => Promise<readonly HostPort[]>;
+  /** Called before an address of a server is dialled: keeps it outside the tunnel. Never rejects. */
+  readonly admit?: (endpoint: HostPort) => Promise<void>;
   /** Times that tests shorten; the defaults are in `limits.ts`. */
   readonly timings?: Partial<ClientTimings>;
 }

@@ -3,7 +3,7 @@
 import * as v from "valibot";
 import { type HostPort, type Prefix, parseHostPort, parsePrefix } from "./address.ts";
 import { resolveSettings, type ResolvedSettings, type SettingsLayer } from "./config.ts";
-import { booleanField, listField, networksField, textField } from "./config_field.ts";
+import { addressesField, booleanField, listField, networksField, textField } from "./config_field.ts";
 import { DEFAULT_USER, TUNNEL_ENTRIES } from "./config_server.ts";
 import type { EngineName } from "./data_plane_message.ts";
 import { UsageError } from "./errors.ts";
@@ -27,6 +27,12 @@ export interface ClientConfig {
   /** Networks that go through the tunnel; null is all. */
   readonly splitTunnel: readonly string[] | null;
   readonly excludes: readonly string[];
+  /** With a full tunnel, the networks that this machine is connected to stay outside. */
+  readonly allowLan: boolean;
+  /** Nothing leaves but the tunnel and what brings it about. */
+  readonly killSwitch: boolean;
+  /** DNS servers in place of those that the server pushes; null is those. */
+  readonly dns: readonly string[] | null;
   /** Use the DNS servers that the server pushes. */
   readonly useDns: boolean;
   readonly stateDir: string;
@@ -45,6 +51,9 @@ const clientSchema = v.strictObject({
   "tun-ip": v.optional(requestedField, []),
   "split-tunnel": v.optional(networksField),
   exclude: v.optional(networksField, []),
+  "allow-lan": v.optional(booleanField, false),
+  "kill-switch": v.optional(booleanField, false),
+  dns: v.optional(addressesField),
   "no-dns": v.optional(booleanField, false),
 });
 
@@ -69,6 +78,7 @@ export function readClientSettings(layers: readonly SettingsLayer[]): ResolvedSe
  * @throws {UsageError} when no server is named or two settings contradict each other
  */
 export function makeClientConfig(settings: ClientSettings, password: Secret): ClientConfig {
+  refuseTwoWishes(settings);
   return {
     servers: requireServers(settings),
     user: settings.user,
@@ -80,6 +90,9 @@ export function makeClientConfig(settings: ClientSettings, password: Secret): Cl
     mtuBytes: settings.mtu === "auto" ? DEFAULT_MTU_BYTES : settings.mtu,
     splitTunnel: settings["split-tunnel"] ?? null,
     excludes: settings.exclude,
+    allowLan: settings["allow-lan"],
+    killSwitch: settings["kill-switch"],
+    dns: settings.dns ?? null,
     useDns: !settings["no-dns"],
     stateDir: settings["state-dir"],
     engine: settings.engine,
@@ -100,6 +113,12 @@ export function requireServers(settings: ClientSettings): readonly HostPort[] {
     );
   }
   return servers;
+}
+
+function refuseTwoWishes(settings: ClientSettings): void {
+  if (settings["no-dns"] && settings.dns !== undefined) {
+    throw new UsageError("Cannot use --dns and --no-dns together: expected one of them");
+  }
 }
 
 function readServer(text: string): HostPort {

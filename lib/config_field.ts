@@ -13,6 +13,7 @@ import {
   parseNetwork,
   parsePrefix,
 } from "./address.ts";
+import { parseDomainName } from "./domain_name.ts";
 import { UsageError } from "./errors.ts";
 import { MAX_MTU_BYTES, MIN_MTU_BYTES } from "./limits.ts";
 import { suggestion } from "./nearest.ts";
@@ -171,6 +172,9 @@ export function listField<T>(read: (text: string) => T): Field<readonly T[]> {
 export const networksField: Field<readonly string[]> = listField((text) => parseNetwork(text).text);
 /** Addresses without a prefix length. */
 export const addressesField: Field<readonly string[]> = listField((text) => parseAddress(text).text);
+
+/** Domain names. */
+export const domainsField: Field<readonly string[]> = listField(parseDomainName);
 
 /** Longest interface name: IFNAMSIZ less its final zero (net/if.h). */
 const MAX_INTERFACE_NAME_LENGTH = 15;

@@ -9,6 +9,7 @@ import {
   addressesField,
   booleanField,
   choiceField,
+  domainsField,
   durationField,
   field,
   hostPortField,
@@ -57,6 +58,7 @@ export interface ServerConfig {
   readonly nat: boolean;
   readonly pushRoutes: readonly string[];
   readonly pushDns: readonly string[];
+  readonly pushDomains: readonly string[];
   /** Outer networks that may connect; empty means all. */
   readonly allowFrom: readonly string[];
   /** Outer networks that may not connect; wins over `allowFrom`. */
@@ -136,6 +138,7 @@ const serverSchema = v.strictObject({
   nat: v.optional(booleanField, false),
   "push-route": v.optional(networksField, []),
   "push-dns": v.optional(addressesField, []),
+  "push-domain": v.optional(domainsField, []),
   "allow-from": v.optional(networksField, []),
   "deny-from": v.optional(networksField, []),
   "handshake-rate": v.optional(integerField(1, 100_000), HANDSHAKES_PER_SECOND),
@@ -187,6 +190,7 @@ export function makeServerConfig(settings: ServerSettings, password: Secret | nu
     nat: settings.nat,
     pushRoutes: settings["push-route"],
     pushDns: settings["push-dns"],
+    pushDomains: settings["push-domain"],
     allowFrom: settings["allow-from"],
     denyFrom: settings["deny-from"],
     handshakeRate: settings["handshake-rate"],

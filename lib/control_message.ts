@@ -9,8 +9,16 @@
 import * as v from "valibot";
 import { parseAddress, parseNetwork, parsePrefix } from "./address.ts";
 import { decodeBase64 } from "./base64.ts";
+import { parseDomainName } from "./domain_name.ts";
 import { ProtocolError, UsageError } from "./errors.ts";
-import { MAX_EPOCH, MAX_MTU_BYTES, MAX_PUSHED_DNS, MAX_PUSHED_ROUTES, MIN_MTU_BYTES } from "./limits.ts";
+import {
+  MAX_EPOCH,
+  MAX_MTU_BYTES,
+  MAX_PUSHED_DNS,
+  MAX_PUSHED_DOMAINS,
+  MAX_PUSHED_ROUTES,
+  MIN_MTU_BYTES,
+} from "./limits.ts";
 
 /** Version of this message set; another one is refused. */
 export const CONTROL_VERSION = 1;
@@ -73,10 +81,13 @@ const bytes = (length: number) =>
   );
 
 /** Text that one of the strict readers of `address.ts` accepts. */
-const readable = (read: (text: string) => unknown, expected: string) =>
+const readable = (read: (text: string) => unknown, expected: string, longest = 64) =>
   v.pipe(
-    text(64),
-    v.check((value) => canRead(read, value), `expected ${expected}`),
+    text(longest),
+    v.check(
+      (value) => canRead(read, value),
+      ({ input }) => `Invalid value: Expected ${expected} but received "${input}"`,
+    ),
   );
 
 const scramText = v.pipe(text(MAX_SCRAM_LENGTH), v.minLength(1));
@@ -138,6 +149,10 @@ const sessionConfig = v.strictObject({
   mtu: v.pipe(uint(MAX_MTU_BYTES), v.minValue(MIN_MTU_BYTES)),
   routes: v.pipe(v.array(readable(parseNetwork, "a network")), v.maxLength(MAX_PUSHED_ROUTES)),
   dns: v.pipe(v.array(readable(parseAddress, "an address")), v.maxLength(MAX_PUSHED_DNS)),
+  /** Domains that complete short names, and whose names are for `dns`; absent is none. */
+  searchDomains: v.optional(
+    v.pipe(v.array(readable(parseDomainName, "a domain name", 253)), v.maxLength(MAX_PUSHED_DOMAINS)),
+  ),
   timers: v.strictObject({
     keepaliveMs: uint(MAX_TIMER_MS),
     sessionTimeoutMs: uint(MAX_TIMER_MS),

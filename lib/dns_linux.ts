@@ -17,12 +17,13 @@ import {
   writeFileSync,
 } from "node:fs";
 import { existsSync } from "node:fs";
+import { dirname, resolve } from "node:path";
 import { errnoOf, errorCode, messageOf } from "./caught.ts";
 import { expectCommand, type RunCommand } from "./command.ts";
 import { SystemError } from "./errors.ts";
 import type { HostChange } from "./host_change.ts";
 import type { Log } from "./log.ts";
-import type { FileState, UndoStepOf } from "./undo_journal.ts";
+import type { FileState, UndoStep, UndoStepOf } from "./undo_journal.ts";
 
 /** glibc reads no more name servers (MAXNS in resolv.h). */
 const MAX_NAME_SERVERS = 3;
@@ -45,26 +46,68 @@ export function systemDnsHost(run: RunCommand): DnsHost {
   };
 }
 
-/** Plans DNS; null when there is nothing to do or another tunnel has it. A failure is a warning. */
+/** What a tunnel asks of this machine's name resolution. */
+export interface DnsRequest {
+  readonly tun: string;
+  readonly servers: readonly string[];
+  readonly searchDomains: readonly string[];
+  /** All names are for the tunnel's servers. */
+  readonly fullTunnel: boolean;
+}
+
+/** With a split tunnel that names domains, only their names are for the tunnel's servers. */
+function isSplit({ fullTunnel, searchDomains }: DnsRequest): boolean {
+  return !fullTunnel && searchDomains.length > 0;
+}
+
+/**
+ * Plans DNS; null when there is nothing to do or another tunnel has it. A failure is a warning.
+ *
+ * @param standing steps of the DNS change that this one takes the place of
+ */
 export async function planDns(
-  tun: string,
-  servers: readonly string[],
+  request: DnsRequest,
   host: DnsHost,
+  standing: readonly UndoStep[],
   log: Log,
 ): Promise<HostChange | null> {
+  const { tun, servers } = request;
   if (servers.length === 0) return null;
-  const present = readText(host.resolvConf);
-  if (await usesResolved(tun, present, host)) return resolvedChange(tun, servers, host.run);
-  if (host.has("resolvconf") && /resolvconf/i.test(present)) return resolvconfChange(tun, servers, host.run);
-  const other = new RegExp(`^${MARK} (\\S+);`, "m").exec(present)?.[1];
+  const found = findOriginal(host.resolvConf, standing);
+  if (await usesResolved(tun, found.text, host)) return resolvedChange(request, host.run);
+  if (host.has("resolvconf") && /resolvconf/i.test(found.text)) return resolvconfChange(request, host.run);
+  const other = new RegExp(`^${MARK} (\\S+);`, "m").exec(found.text)?.[1];
   if (other !== undefined) {
     log.warn(
       `DNS stays as it is: the tunnel "${other}" has it; if that one has ended: omail-client down --tun ${other}`,
     );
     return null;
   }
-  if (servers.length > MAX_NAME_SERVERS) log.warn(`Only the first ${MAX_NAME_SERVERS} DNS servers are used`);
-  return fileChange(host.resolvConf, resolvConfText(tun, servers, present));
+  if (standing.length === 0) warnOfLimits(request, log);
+  return fileChange(host.resolvConf, resolvConfText(request, found.text), found.state);
+}
+
+function warnOfLimits(request: DnsRequest, log: Log): void {
+  if (request.servers.length > MAX_NAME_SERVERS)
+    log.warn(`Only the first ${MAX_NAME_SERVERS} DNS servers are used`);
+  if (isSplit(request)) {
+    const domains = request.searchDomains.join(",");
+    log.info("A plain resolv.conf cannot ask by domain: the tunnel's DNS servers are asked first", {
+      domains,
+    });
+  }
+}
+
+/** The resolv.conf as it was before us: the file itself, unless it still has what we wrote. */
+function findOriginal(path: string, standing: readonly UndoStep[]): { text: string; state: FileState } {
+  const text = readText(path);
+  const ours = standing.find((step) => step.kind === "resolv-conf");
+  if (ours === undefined || text !== ours.written) return { text, state: readState(path) };
+  const { previous } = ours;
+  if (previous.type === "file")
+    return { text: Buffer.from(previous.content, "base64").toString(), state: previous };
+  const target = previous.type === "symlink" ? readText(resolve(dirname(path), previous.target)) : "";
+  return { text: target, state: previous };
 }
 
 /** systemd-resolved answers at its stub address, and knows our interface (it does not in another namespace). */
@@ -73,52 +116,70 @@ async function usesResolved(tun: string, present: string, host: DnsHost): Promis
   return (await host.run(["resolvectl", "dns", tun])).status === 0;
 }
 
-/** Settings of a link vanish with the link, so there is nothing to undo. `~.` means "all names" (resolved docs). */
-function resolvedChange(tun: string, servers: readonly string[], run: RunCommand): HostChange {
+/** `~.` means "all names", another domain its own names and the completion of short ones (resolved docs). */
+function resolvedChange(request: DnsRequest, run: RunCommand): HostChange {
+  const { tun, servers, searchDomains } = request;
+  const split = isSplit(request);
+  const commands = [
+    ["resolvectl", "dns", tun, ...servers],
+    ["resolvectl", "domain", tun, ...(split ? [] : ["~."]), ...searchDomains],
+    ["resolvectl", "default-route", tun, `${!split}`],
+  ];
   return {
     name: "DNS",
-    undo: [],
+    key: JSON.stringify(commands),
+    undo: [{ kind: "resolved", tun }],
     onFailure: "warn",
     async apply() {
-      const purpose = "Cannot set DNS with resolvectl";
-      await expectCommand(run, purpose, ["resolvectl", "dns", tun, ...servers]);
-      await expectCommand(run, purpose, ["resolvectl", "domain", tun, "~."]);
-      await expectCommand(run, purpose, ["resolvectl", "default-route", tun, "true"]);
+      for (const argv of commands) await expectCommand(run, "Cannot set DNS with resolvectl", argv);
     },
   };
 }
 
-function resolvconfChange(tun: string, servers: readonly string[], run: RunCommand): HostChange {
+function resolvconfChange(request: DnsRequest, run: RunCommand): HostChange {
+  const { tun, servers, searchDomains } = request;
   // Debian's resolvconf orders records by name, and "tun." sorts in front of Ethernet.
   const record = existsSync("/etc/resolvconf/interface-order") ? `tun.${tun}` : tun;
-  const text = servers.map((server) => `nameserver ${server}\n`).join("");
+  const search = searchDomains.length === 0 ? "" : `search ${searchDomains.join(" ")}\n`;
+  const text = search + servers.map((server) => `nameserver ${server}\n`).join("");
+  // -m 0: first of all; -x: nobody else's (openresolv; Debian's ignores both). As wg-quick(8) does.
+  const argv = ["resolvconf", "-a", record, "-m", "0", ...(isSplit(request) ? [] : ["-x"])];
   return {
     name: "DNS",
+    key: JSON.stringify([argv, text]),
     undo: [{ kind: "resolvconf", record }],
     onFailure: "warn",
     async apply() {
-      // -m 0: first of all; -x: nobody else's (openresolv; Debian's ignores both). As wg-quick(8) does.
-      const argv = ["resolvconf", "-a", record, "-m", "0", "-x"];
       await expectCommand(run, "Cannot set DNS with resolvconf", argv, text);
     },
   };
 }
 
-/** The resolv.conf of a tunnel. `options` lines stay; `search` does not: local names are not for the tunnel's servers. */
-export function resolvConfText(tun: string, servers: readonly string[], present: string): string {
-  const options = present.split("\n").filter((line) => /^options\s/.test(line));
+/**
+ * The resolv.conf of a tunnel. `options` lines stay. The machine's own servers and `search` stay only beside a split
+ * tunnel that names its domains, and behind the tunnel's: other local names are not for the tunnel's servers.
+ */
+export function resolvConfText(request: DnsRequest, present: string): string {
+  const lines = present.split("\n");
+  const options = lines.filter((line) => /^options\s/.test(line));
+  const own = isSplit(request) ? lines : [];
+  const words = (keyword: RegExp): string[] =>
+    own.flatMap((line) => (keyword.test(line) ? line.trim().split(/\s+/).slice(1) : []));
+  const servers = [...new Set([...request.servers, ...words(/^nameserver\s/)])].slice(0, MAX_NAME_SERVERS);
+  const search = [...new Set([...request.searchDomains, ...words(/^(search|domain)\s/)])];
   return [
-    `${MARK} ${tun}; the original comes back when the tunnel ends.`,
-    ...servers.slice(0, MAX_NAME_SERVERS).map((server) => `nameserver ${server}`),
+    `${MARK} ${request.tun}; the original comes back when the tunnel ends.`,
+    ...(search.length === 0 ? [] : [`search ${search.join(" ")}`]),
+    ...servers.map((server) => `nameserver ${server}`),
     ...options,
     "",
   ].join("\n");
 }
 
-function fileChange(path: string, text: string): HostChange {
-  const previous = readState(path);
+function fileChange(path: string, text: string, previous: FileState): HostChange {
   return {
     name: "DNS",
+    key: JSON.stringify([text, previous]),
     undo: [{ kind: "resolv-conf", path, previous, written: text }],
     onFailure: "warn",
     async apply() {
@@ -129,6 +190,15 @@ function fileChange(path: string, text: string): HostChange {
       }
     },
   };
+}
+
+/** Takes our settings of an interface back from systemd-resolved; with the interface they are gone already. */
+export async function undoResolved(tun: string, run: RunCommand, log: Log): Promise<void> {
+  try {
+    await expectCommand(run, "Cannot revert DNS with resolvectl", ["resolvectl", "revert", tun]);
+  } catch (error) {
+    log.debug(messageOf(error));
+  }
 }
 
 /** Removes our record from resolvconf(8). */

@@ -2,15 +2,26 @@
 
 import type { MacCommand } from "./mac_command.ts";
 
-/** The command that makes `servers` answer all names while `tun` is up. */
-export function dnsCommandsMacos(tun: string, servers: readonly string[]): readonly MacCommand[] {
+/**
+ * The command that makes `servers` answer while `tun` is up: all names, or with a split tunnel those of its domains.
+ *
+ * @param searchDomains complete short names too
+ */
+export function dnsCommandsMacos(
+  tun: string,
+  servers: readonly string[],
+  searchDomains: readonly string[],
+  fullTunnel: boolean,
+): readonly MacCommand[] {
   if (servers.length === 0) return [];
   const key = `State:/Network/Service/omail-${tun}/DNS`;
-  // An empty supplemental match domain matches every name.
+  const split = !fullTunnel && searchDomains.length > 0;
   const script = [
     "d.init",
     `d.add ServerAddresses * ${servers.join(" ")}`,
-    `d.add SupplementalMatchDomains * ""`,
+    ...(searchDomains.length === 0 ? [] : [`d.add SearchDomains * ${searchDomains.join(" ")}`]),
+    // An empty supplemental match domain matches every name.
+    `d.add SupplementalMatchDomains * ${split ? searchDomains.join(" ") : '""'}`,
     `set ${key}`,
     "quit",
     "",

@@ -19,8 +19,13 @@ export interface ForeignChain {
 
 /** The name of our table for an interface: letters, digits and `_`; a name that had others gets a stable suffix. */
 export function natTableName(tun: string): string {
+  return tableName("omail", tun);
+}
+
+/** `PREFIX_TUN` in the letters of a table's name. */
+export function tableName(prefix: string, tun: string): string {
   const plain = tun.replaceAll(/[^A-Za-z0-9_]/g, "_");
-  return plain === tun ? `omail_${tun}` : `omail_${plain}_${Bun.hash.crc32(tun).toString(16)}`;
+  return plain === tun ? `${prefix}_${tun}` : `${prefix}_${plain}_${Bun.hash.crc32(tun).toString(16)}`;
 }
 
 /** The script for `nft -f`: replaces our table atomically, whether it was there or not. */
@@ -47,6 +52,7 @@ table ${table} {
 export function planNat(tun: string, run: RunCommand, log: Log): HostChange {
   return {
     name: "NAT",
+    key: natScript(tun),
     undo: [{ kind: "nft-table", table: natTableName(tun) }],
     onFailure: "throw",
     async apply() {
@@ -57,12 +63,27 @@ export function planNat(tun: string, run: RunCommand, log: Log): HostChange {
 }
 
 async function loadTable(tun: string, run: RunCommand): Promise<void> {
-  const { status, stderr } = await run(["nft", "-f", "-"], natScript(tun));
+  await loadRuleset("Cannot set up NAT with nft", natScript(tun), "nft_masq", run);
+}
+
+/**
+ * Loads a ruleset, all of it or nothing.
+ *
+ * @param purpose as of {@link expectCommand}
+ * @param module the kernel module that it needs besides nf_tables, for the message
+ */
+export async function loadRuleset(
+  purpose: string,
+  script: string,
+  module: string,
+  run: RunCommand,
+): Promise<void> {
+  const { status, stderr } = await run(["nft", "-f", "-"], script);
   if (status === 0) return;
   const detail = /not supported|no such file|cache initialization/i.test(stderr)
-    ? `${stderr}\nexpected a kernel with nf_tables and nft_masq (Debian: apt-get install linux-image-amd64 nftables)`
+    ? `${stderr}\nexpected a kernel with nf_tables and ${module} (Debian: apt-get install linux-image-amd64 nftables)`
     : stderr;
-  throw commandError("Cannot set up NAT with nft", "nft", status, detail);
+  throw commandError(purpose, "nft", status, detail);
 }
 
 /** An accept in our table cannot overrule a drop in another: say which chain is in the way. */
@@ -87,8 +108,8 @@ export function droppingForwardChains(json: string): ForeignChain[] {
   );
 }
 
-/** Deletes our table; it may be gone already. */
-export async function undoNat(table: string, run: RunCommand, log: Log): Promise<void> {
+/** Deletes a table of ours; it may be gone already. */
+export async function undoNftTable(table: string, run: RunCommand, log: Log): Promise<void> {
   try {
     // Adding first makes the deletion succeed either way, so that any failure is a real one.
     const script = `table inet ${table}\ndelete table inet ${table}\n`;

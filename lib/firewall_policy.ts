@@ -133,6 +133,8 @@ export function planPolicy(
 ): HostChange {
   return {
     name: "access policy",
+    // what changes later is loaded by its keeper
+    key: policyTableName(tun),
     undo: [{ kind: "nft-table", table: policyTableName(tun) }],
     onFailure: policy.required ? "throw" : "warn",
     apply: () => loadPolicy(policy.script, run),

@@ -6,7 +6,7 @@
  * process does not count, but its original values do.
  */
 
-import { mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
 import { errnoOf, errorCode, messageOf } from "./caught.ts";
@@ -62,6 +62,7 @@ export async function planForwarding(
   const step: ForwardingStep = { kind: "forwarding", directory, claim, switches, followers };
   return {
     name: "forwarding",
+    key: JSON.stringify(step),
     undo: [step],
     onFailure: "throw",
     apply: () => withClaims(directory, () => takeForwarding(step, log)),
@@ -171,6 +172,11 @@ function takeForwarding(step: ForwardingStep, log: Log): void {
   writeFileSync(join(step.directory, step.claim), JSON.stringify(claim), { mode: 0o600 });
   for (const { path: sysctl, to } of step.switches) setSysctl(sysctl, to);
   log.debug("Forwarding is on", { changed: step.switches.length });
+}
+
+/** Whether a claim is still there: it lies in a folder that a reboot empties, as the switches are. */
+export function isClaimed({ directory, claim }: ForwardingStep): boolean {
+  return directory.startsWith(`${SHARED_DIRECTORY}/`) && existsSync(join(directory, claim));
 }
 
 /** Gives a claim up; the last one puts the switches back, those that still have our value. */

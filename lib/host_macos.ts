@@ -4,31 +4,57 @@ import type { Family } from "./address.ts";
 import { messageOf } from "./caught.ts";
 import { expectCommand, type RunCommand } from "./command.ts";
 import { dnsCommandsMacos } from "./dns_macos.ts";
-import { natCommandsMacos } from "./firewall_pf.ts";
-import type { HostChange } from "./host_change.ts";
-import type { ClientPlan, HostPlan, ServerPlan } from "./host_plan.ts";
+import { dnsGuardCommandsMacos, killSwitchCommandsMacos, natCommandsMacos } from "./firewall_pf.ts";
+import type { HostChange, Standing } from "./host_change.ts";
+import type { ClientPlan, HostPlan, KillSwitchPlan, OuterEndpoint, ServerPlan } from "./host_plan.ts";
 import type { Log } from "./log.ts";
-import { macChange } from "./mac_command.ts";
+import { macChange, type MacCommand } from "./mac_command.ts";
 import { planRoutes } from "./route_plan.ts";
 import { linkCommandsMacos, routeCommandsMacos } from "./routing_macos.ts";
 import type { UndoStep } from "./undo_journal.ts";
 
+export { isKillSwitchCommand } from "./firewall_pf.ts";
+
 /** Reads what is there and plans what has to change; changes nothing. */
-export async function planMacos(plan: HostPlan, run: RunCommand, log: Log): Promise<readonly HostChange[]> {
-  const link = macChange("link", linkCommandsMacos(plan), "throw", run, log);
-  const rest = plan.role === "client" ? await planClient(plan, run, log) : await planServer(plan, run, log);
+export async function planMacos(
+  plan: HostPlan,
+  standing: Standing,
+  run: RunCommand,
+  log: Log,
+): Promise<readonly HostChange[]> {
+  const link = macChange("link", linkCommandsMacos(plan), "throw", run, log, standing.steps("link"));
+  const rest =
+    plan.role === "client" ? await planClient(plan, standing, run, log) : await planServer(plan, run, log);
   return [link, ...rest];
 }
 
-async function planClient(plan: ClientPlan, run: RunCommand, log: Log): Promise<readonly HostChange[]> {
+async function planClient(
+  plan: ClientPlan,
+  standing: Standing,
+  run: RunCommand,
+  log: Log,
+): Promise<readonly HostChange[]> {
   const [ipv4, ipv6] = await Promise.all(
     [4, 6].map((family) => defaultRoute(family as Family, "gateway", run)),
   );
   const routes = routeCommandsMacos(plan, planRoutes(plan), { 4: ipv4 ?? null, 6: ipv6 ?? null });
+  const change = (name: string, commands: readonly MacCommand[]): HostChange =>
+    macChange(name, commands, "warn", run, log, standing.steps(name));
   return [
-    macChange("routing", routes, "warn", run, log),
-    macChange("DNS", dnsCommandsMacos(plan.tun, plan.dns), "warn", run, log),
+    change("routing", routes),
+    change("DNS", dnsCommandsMacos(plan.tun, plan.dns, plan.searchDomains, plan.fullTunnel)),
+    change("DNS guard", dnsGuardCommandsMacos(plan)),
   ];
+}
+
+/** Plans a client's kill switch. */
+export async function planKillSwitchMacos(
+  plan: KillSwitchPlan,
+  endpoints: readonly OuterEndpoint[],
+  run: RunCommand,
+  log: Log,
+): Promise<HostChange> {
+  return macChange("kill switch", killSwitchCommandsMacos(plan, endpoints), "throw", run, log);
 }
 
 async function planServer(plan: ServerPlan, run: RunCommand, log: Log): Promise<readonly HostChange[]> {

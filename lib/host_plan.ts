@@ -1,5 +1,11 @@
 /** What this machine must look like while a tunnel is up, as plain data; `host_setup.ts` makes it so. */
 
+/** An outer address of a server (literal) and its port, TCP and UDP. */
+export interface OuterEndpoint {
+  readonly address: string;
+  readonly port: number;
+}
+
 /** What a client wants. */
 export interface ClientPlan {
   readonly role: "client";
@@ -15,10 +21,25 @@ export interface ClientPlan {
   readonly routes: readonly string[];
   /** Networks that stay outside. */
   readonly excludes: readonly string[];
-  /** The server's outer address (literal) and port; its TCP and UDP never enter the tunnel. */
-  readonly server: { readonly address: string; readonly port: number };
-  /** DNS servers to use while up; empty leaves DNS alone. */
+  /** With a full tunnel: networks that this machine is connected to stay outside too. */
+  readonly allowLan: boolean;
+  /** Every address of a server that may be dialled; none ever enters the tunnel. */
+  readonly endpoints: readonly OuterEndpoint[];
+  /** DNS servers to use while up; empty leaves the resolver's settings alone. */
   readonly dns: readonly string[];
+  /** Domains to complete short names with; with a split tunnel, the ones whose names `dns` is asked for. */
+  readonly searchDomains: readonly string[];
+  /** With a full tunnel: no DNS query leaves outside. */
+  readonly guardDns: boolean;
+}
+
+/** What a kill switch lets out besides the tunnel, loopback, DHCP and neighbour discovery. */
+export interface KillSwitchPlan {
+  readonly tun: string;
+  readonly excludes: readonly string[];
+  readonly allowLan: boolean;
+  /** Queries to a local network's resolver stay in, even with `allowLan`. */
+  readonly guardDns: boolean;
 }
 
 /** What a server wants. */

@@ -62,11 +62,13 @@ const SOCKET_SYMBOLS = openLibrary({
   },
   eventfd: { args: [FFIType.u32, FFIType.i32], returns: FFIType.i32 },
   socketpair: { args: [FFIType.i32, FFIType.i32, FFIType.i32, FFIType.ptr], returns: FFIType.i32 },
+  sched_yield: { args: [], returns: FFIType.i32 },
   dup: { args: [FFIType.i32], returns: FFIType.i32 },
 });
 
-/** poll(2), read(2), recvmsg(2), sendmsg(2), getsockopt(2), eventfd(2), socketpair(2), dup(2). */
-export const { poll, read, recvmsg, sendmsg, getsockopt, eventfd, socketpair, dup } = SOCKET_SYMBOLS;
+/** poll(2), read(2), recvmsg(2), sendmsg(2), getsockopt(2), eventfd(2), socketpair(2), sched_yield(2), dup(2). */
+export const { poll, read, recvmsg, sendmsg, getsockopt, eventfd, socketpair, sched_yield, dup } =
+  SOCKET_SYMBOLS;
 
 export const POLLIN = 0x001;
 export const POLLOUT = 0x004;

@@ -143,6 +143,7 @@ export const RESUME_TOKEN_TTL_MS = SESSION_TIMEOUT_MS;
 /** Routes and DNS servers that a server may push; more is refused by the client. */
 export const MAX_PUSHED_ROUTES = 1024;
 export const MAX_PUSHED_DNS = 8;
+export const MAX_PUSHED_DOMAINS = 32;
 
 /** Bytes queued for one control connection that does not read; beyond it the connection ends. */
 export const MAX_CONTROL_OUTPUT_BYTES = 256 * 1024;

@@ -24,36 +24,46 @@ export function ipv6Obstacle(tun: string, mtuBytes: number): string | null {
     : `it is disabled (sysctl net.ipv6.conf.${tun}.disable_ipv6)`;
 }
 
-/** The lines for `ip -batch` that set the device up. */
-export function linkLines(plan: HostPlan, ipv6: boolean): string[] {
+/**
+ * The lines for `ip -batch` that set the device up.
+ *
+ * @param before the plan that stands, if there is one: what both have stays, for with its last address the kernel takes
+ *   a device's routes away
+ */
+export function linkLines(plan: HostPlan, ipv6: boolean, before: HostPlan | null): string[] {
   const dev = `dev ${plan.tun}`;
   const addresses = plan.addresses.map(parsePrefix).filter((prefix) => ipv6 || prefix.address.family === 4);
+  const had = new Set(before?.addresses);
+  const gone = before?.addresses.filter((text) => !plan.addresses.includes(text)) ?? [];
   return [
-    // Left by an earlier plan of this process: addresses of a session that is no more.
-    `address flush ${dev}`,
+    // Left by whoever had the device before.
+    ...(before === null ? [`address flush ${dev}`] : []),
     `link set ${dev} mtu ${plan.mtuBytes} txqueuelen ${TX_QUEUE_PACKETS}`,
     // No link-local address: the server would drop what is sent from it (router solicitations, mDNS).
     ...(ipv6 ? [`link set ${dev} addrgenmode none`] : []),
     // No duplicate address detection (RFC 4862): nobody else is on this link, and it takes a second.
-    ...addresses.map(
-      ({ text, address }) => `address add ${text} ${dev}${address.family === 6 ? " nodad" : ""}`,
-    ),
+    ...addresses
+      .filter(({ text }) => !had.has(text))
+      .map(({ text, address }) => `address add ${text} ${dev}${address.family === 6 ? " nodad" : ""}`),
     `link set ${dev} up`,
+    ...gone.filter((text) => ipv6 || !text.includes(":")).map((text) => `address del ${text} ${dev}`),
   ];
 }
 
 /** Plans the device's set-up. Its failure ends the start: a tunnel without its address is none. */
-export function planLink(plan: HostPlan, run: RunCommand, log: Log): HostChange {
+export function planLink(plan: HostPlan, before: HostPlan | null, run: RunCommand, log: Log): HostChange {
   return {
     name: "link",
+    key: JSON.stringify([plan.mtuBytes, plan.addresses, plan.gsoMaxBytes]),
     undo: [],
     onFailure: "throw",
     async apply() {
-      const obstacle = plan.addresses.some((text) => text.includes(":"))
+      const obstacle = [...plan.addresses, ...(before?.addresses ?? [])].some((text) => text.includes(":"))
         ? ipv6Obstacle(plan.tun, plan.mtuBytes)
         : "";
       if (obstacle) log.warn(`No IPv6 on ${plan.tun}: ${obstacle}; going on with IPv4`);
-      await Promise.all([setUp(linkLines(plan, obstacle === null), run), limitSuperPackets(plan, run, log)]);
+      const lines = linkLines(plan, obstacle === null, before);
+      await Promise.all([setUp(lines, run), limitSuperPackets(plan, run, log)]);
     },
   };
 }

@@ -54,8 +54,10 @@ export async function withMachine(
   stack.defer(() => restored.resolve());
   const signals = handleSignals(ending.resolve, onHangup);
   stack.defer(() => signals.close());
-  const setup = await openHostSetup(instance, log);
-  stack.defer(() => setup.restore());
+  const keepKillSwitch = "killSwitch" in config && config.killSwitch;
+  const setup = await openHostSetup(instance, log, { keepKillSwitch });
+  let failed = true;
+  stack.defer(() => setup.restore(failed));
   const tun = await openTun(config.tun);
   stack.defer(() => tun.close());
   const stop = async (): Promise<string> => {
@@ -79,6 +81,7 @@ export async function withMachine(
     defer: (close) => stack.defer(close),
     ending: ending.promise,
   });
+  failed = false;
 }
 
 /** Before anything is opened, so that every thread of ours starts without what nobody needs. */

@@ -1,18 +1,22 @@
 /** Puts a client together with this machine: TUN, data plane, control channel, routes and DNS. */
 
 import { readFileSync } from "node:fs";
-import { formatHostPort, type HostPort, parsePrefix } from "./address.ts";
-import { errorCode } from "./caught.ts";
+import { formatHostPort, type HostPort, parseAddress, parsePrefix } from "./address.ts";
+import { errorCode, messageOf } from "./caught.ts";
 import { type RunningClient, startClient } from "./client.ts";
 import { systemClock } from "./clock.ts";
 import type { ClientConfig } from "./config_client.ts";
 import type { SessionConfig } from "./control_message.ts";
-import { UsageError } from "./errors.ts";
-import type { ClientPlan } from "./host_plan.ts";
+import { OmailError, UsageError } from "./errors.ts";
+import type { ClientPlan, OuterEndpoint } from "./host_plan.ts";
 import { openKnownServers } from "./known_servers.ts";
 import { MIN_IPV6_MTU_BYTES } from "./limits.ts";
 import type { Log } from "./log.ts";
+import { watchNetwork } from "./network_watch.ts";
 import { type Machine, withMachine } from "./platform.ts";
+import { checkPushedConfig } from "./pushed_config.ts";
+import { resolveServer } from "./resolve.ts";
+import { ServerAddresses } from "./server_addresses.ts";
 import { VERSION_TEXT } from "./version.ts";
 
 /** What the command line hands in besides the configuration. */
@@ -31,6 +35,10 @@ export interface ClientSurroundings {
 export async function runClient(config: ClientConfig, { log, code }: ClientSurroundings): Promise<void> {
   const caPem = config.caFile === null ? null : readCaFile(config.caFile);
   await withMachine("client", config, log, undefined, async (machine) => {
+    const addresses = new ServerAddresses(machine.instance.stateDir, resolveServer, log);
+    if (config.killSwitch) await holdBack(machine, config, addresses, log);
+    const watch = watchNetwork(() => void machine.setup.refresh(), log);
+    machine.defer(() => watch.close());
     // It is made ready while the client connects; messages wait until then.
     const dataPlane = machine.startDataPlane({ bind: { host: "", port: 0 } });
     const client = startClient({
@@ -46,7 +54,12 @@ export async function runClient(config: ClientConfig, { log, code }: ClientSurro
       log,
       clock: systemClock,
       knownServers: await openKnownServers(machine.instance.stateDir, log),
-      onConnected: (session, server) => prepare(machine, config, session, server, log),
+      resolve: (server) => addresses.resolve(server),
+      admit: (endpoint) => machine.setup.admit(outerEndpoint(endpoint)),
+      onConnected: async (session, server) => {
+        await prepare(machine, config, session, server, log);
+        void learnAddresses(machine, config, addresses, log);
+      },
       onDisconnected: () => log.debug("Routes stay in place while the client reconnects"),
     });
     machine.defer(() => client.stop());
@@ -65,6 +78,56 @@ async function untilEnd(machine: Machine, failure: Promise<never>, client: Runni
   return await Promise.race([machine.ending, failure, done]);
 }
 
+/**
+ * Lays the kill switch before the first packet to a server. Names are resolved before: afterwards no query gets out.
+ *
+ * @throws {OmailError} when no server has an address, or the kill switch cannot be laid
+ */
+async function holdBack(
+  { setup, tun }: Machine,
+  config: ClientConfig,
+  addresses: ServerAddresses,
+  log: Log,
+): Promise<void> {
+  const found = await Promise.allSettled(config.servers.map((server) => addresses.resolve(server)));
+  const failures = found.flatMap((result) =>
+    result.status === "rejected" ? [messageOf(result.reason)] : [],
+  );
+  if (failures.length === found.length) {
+    throw new OmailError(`${failures.join("; ")}; behind a kill switch no name can be resolved later`);
+  }
+  for (const failure of failures) log.warn(failure);
+  for (const result of found) {
+    for (const endpoint of result.status === "fulfilled" ? result.value : []) {
+      await setup.admit(outerEndpoint(endpoint));
+    }
+  }
+  const { excludes, allowLan, useDns } = config;
+  await setup.holdBack({ tun: tun.name, excludes, allowLan, guardDns: useDns });
+  const note = config.splitTunnel === null ? "" : "; networks outside --split-tunnel are out of reach";
+  log.info(`The kill switch is on: nothing leaves but the tunnel${note}`);
+}
+
+/** Asks for the servers' addresses through the tunnel, so that new ones are known when it is down. */
+async function learnAddresses(
+  { setup }: Machine,
+  { servers }: ClientConfig,
+  addresses: ServerAddresses,
+  log: Log,
+): Promise<void> {
+  for (const server of servers) {
+    try {
+      for (const endpoint of await addresses.resolve(server)) await setup.admit(outerEndpoint(endpoint));
+    } catch (error) {
+      log.debug(messageOf(error));
+    }
+  }
+}
+
+function outerEndpoint({ host, port }: HostPort): OuterEndpoint {
+  return { address: parseAddress(host).text, port };
+}
+
 /** Makes this machine fit the session, and tells what came of it. */
 async function prepare(
   machine: Machine,
@@ -73,7 +136,13 @@ async function prepare(
   server: HostPort,
   log: Log,
 ): Promise<void> {
+  checkPushedConfig(session, server.host, config.splitTunnel ?? []);
   const plan = clientPlan(machine, config, session, server);
+  if (plan.fullTunnel && plan.guardDns && plan.dns.length === 0) {
+    log.warn(
+      "The server pushes no DNS server, and queries outside the tunnel are refused: name one with --dns, or --no-dns",
+    );
+  }
   await machine.setup.apply(plan);
   log.info("tunnel is up", {
     tun: plan.tun,
@@ -103,8 +172,11 @@ function clientPlan(
     fullTunnel: config.splitTunnel === null,
     routes: [...new Set([...(config.splitTunnel ?? []), ...session.routes])],
     excludes: config.excludes,
-    server: { address: server.host, port: server.port },
-    dns: config.useDns ? session.dns : [],
+    allowLan: config.allowLan,
+    endpoints: [outerEndpoint(server)],
+    dns: config.useDns ? (config.dns ?? session.dns) : [],
+    searchDomains: config.useDns ? (session.searchDomains ?? []) : [],
+    guardDns: config.useDns,
   };
 }
 

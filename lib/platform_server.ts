@@ -171,6 +171,7 @@ async function reloadableOptions(config: ServerConfig): Promise<ReloadableOption
   return {
     pushRoutes: config.pushRoutes,
     pushDns: config.pushDns,
+    pushDomains: config.pushDomains,
     allowFrom: config.allowFrom,
     denyFrom: config.denyFrom,
     maxClients: config.maxClients,
@@ -185,6 +186,7 @@ const RELOADABLE: ReadonlySet<keyof ServerConfig> = new Set([
   "users",
   "pushRoutes",
   "pushDns",
+  "pushDomains",
   "allowFrom",
   "denyFrom",
   "policy",

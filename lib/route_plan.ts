@@ -1,7 +1,7 @@
 /**
  * Which networks go into the tunnel and which stay outside: a client's wishes turned into plain sets of prefixes.
  *
- * Pure. The server's own address and the excluded networks are cut out of every tunnel route here, so that no
+ * Pure. The servers' own addresses and the excluded networks are cut out of every tunnel route here, so that no
  * routing table has to tell them apart later and the tunnel cannot swallow its own packets.
  */
 
@@ -12,12 +12,14 @@ import type { ClientPlan } from "./host_plan.ts";
 
 /** Where a client's packets go while its tunnel is up. */
 export interface RoutePlan {
-  /** Networks through the TUN; none is a default route, none contains the server or an excluded network. */
+  /** Networks through the TUN; none is a default route, none contains a server or an excluded network. */
   readonly tunnelRoutes: readonly Prefix[];
   /** Families whose default goes through the TUN (full tunnel). */
   readonly tunnelDefaults: readonly Family[];
   /** Families without a tunnel address, unreachable while a full tunnel is up so that nothing leaves beside it. */
   readonly blockedDefaults: readonly Family[];
+  /** The servers' own addresses, outside in any case. */
+  readonly servers: readonly Prefix[];
   /** Networks that stay outside a full tunnel. */
   readonly bypasses: readonly Prefix[];
 }
@@ -25,23 +27,22 @@ export interface RoutePlan {
 /**
  * Plans a client's routes.
  *
- * @throws {UsageError} when an address or prefix is ill-formed, or the tunnel's own network holds the server
+ * @throws {UsageError} when an address or prefix is ill-formed, or the tunnel's own network holds a server
  */
 export function planRoutes(plan: ClientPlan): RoutePlan {
-  const server = singleHost(plan.server.address);
+  const servers = uniquePrefixes(plan.endpoints.map(({ address }) => singleHost(address)));
   const connected = plan.addresses.map((text) => networkOf(parsePrefix(text)));
-  const swallowing = connected.find((network) => covers(network, server));
-  if (swallowing !== undefined) {
-    throw new UsageError(
-      `Cannot use "${swallowing.text}" as the tunnel's network: it contains the server's own address ` +
-        `"${server.address.text}", expected a network that is not in use outside the tunnel`,
-    );
-  }
+  refuseSwallowing(connected, servers);
   const excludes = plan.excludes.map((text) => networkOf(parsePrefix(text)));
+  const holes = [...servers, ...excludes];
   const kept = new Set(connected.map((network) => network.text));
-  const tunnelRoutes = plan.routes
-    .flatMap((text) => withoutDefault(networkOf(parsePrefix(text))))
-    .flatMap((network) => subtractPrefixes(network, [server, ...excludes]))
+  // A split tunnel's DNS servers are asked through it: their answers may be about names that exist only there.
+  const resolvers = plan.dns
+    .map(singleHost)
+    .filter((host) => !connected.some((network) => covers(network, host)));
+  const tunnelRoutes = [...plan.routes.map((text) => networkOf(parsePrefix(text))), ...resolvers]
+    .flatMap(withoutDefault)
+    .flatMap((network) => subtractPrefixes(network, holes))
     .filter((network) => !kept.has(network.text) && kept.add(network.text));
   const families: readonly Family[] = plan.fullTunnel ? [4, 6] : [];
   const hasAddress = (family: Family): boolean =>
@@ -50,8 +51,24 @@ export function planRoutes(plan: ClientPlan): RoutePlan {
     tunnelRoutes,
     tunnelDefaults: families.filter(hasAddress),
     blockedDefaults: families.filter((family) => !hasAddress(family)),
-    bypasses: plan.fullTunnel ? excludes : [],
+    servers,
+    bypasses: plan.fullTunnel ? uniquePrefixes(excludes) : [],
   };
+}
+
+function refuseSwallowing(connected: readonly Prefix[], servers: readonly Prefix[]): void {
+  for (const network of connected) {
+    const server = servers.find((host) => covers(network, host));
+    if (server === undefined) continue;
+    throw new UsageError(
+      `Cannot use "${network.text}" as the tunnel's network: it contains the server's own address ` +
+        `"${server.address.text}", expected a network that is not in use outside the tunnel`,
+    );
+  }
+}
+
+function uniquePrefixes(prefixes: readonly Prefix[]): readonly Prefix[] {
+  return [...new Map(prefixes.map((prefix) => [prefix.text, prefix])).values()];
 }
 
 /**
@@ -84,7 +101,8 @@ function halves(network: Prefix): readonly [Prefix, Prefix] {
   return [makePrefix(network.address, length), makePrefix(addressFromBytes(upper), length)];
 }
 
-function singleHost(text: string): Prefix {
+/** A single host as a prefix. */
+export function singleHost(text: string): Prefix {
   const address = parseAddress(text);
   return makePrefix(address, address.family === 4 ? 32 : 128);
 }

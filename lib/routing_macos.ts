@@ -2,7 +2,8 @@
  * A utun's addresses and routes on macOS as commands (ifconfig(8), route(8)).
  *
  * macOS has no policy rules: a full tunnel is two half-size routes per family, which win over the default route
- * without replacing it; the server and the excluded networks get routes by the present gateway.
+ * without replacing it; the servers and the excluded networks get routes by the present gateway, and new ones when it
+ * changes. What the machine is connected to stays reachable (macOS prefers those routes) unless pf holds it back.
  */
 
 import { networkOf, parsePrefix, type Family, type Prefix } from "./address.ts";
@@ -43,14 +44,12 @@ export function routeCommandsMacos(
   routes: RoutePlan,
   gateways: Gateways,
 ): readonly MacCommand[] {
-  const server = parsePrefix(plan.server.address);
-  const outside =
-    routes.tunnelDefaults.length + routes.blockedDefaults.length > 0 ? [server, ...routes.bypasses] : [];
+  const outside = plan.fullTunnel ? [...routes.servers, ...routes.bypasses] : [];
   return [
     ...outside.flatMap((prefix) => viaGateway(prefix, gateways)),
-    ...routes.tunnelRoutes.map(({ text, address }) => viaTun(text, address.family, plan.tun)),
+    ...routes.tunnelRoutes.map(({ text, address }) => withUndo(address.family, text, "-interface", plan.tun)),
     ...routes.tunnelDefaults.flatMap((family) =>
-      HALVES[family].map((text) => viaTun(text, family, plan.tun)),
+      HALVES[family].map((text) => withUndo(family, text, "-interface", plan.tun)),
     ),
     ...routes.blockedDefaults.flatMap((family) => HALVES[family].map((text) => blocked(text, family))),
   ];

@@ -248,12 +248,14 @@ class ControlServer implements RunningServer, ConnectionEvents {
 
   #configNow(user: string): Omit<SessionConfig, "sessionId" | "addresses"> {
     const { mtuBytes, keepaliveMs, offload } = this.#options;
-    const { pushRoutes, pushDns, rekeyAfterMs } = this.#current;
+    const { pushRoutes, pushDns, pushDomains = [], rekeyAfterMs } = this.#current;
     const { sessionTimeoutMs } = this.#timings;
     return {
       mtu: mtuBytes,
       routes: [...new Set([...pushRoutes, ...this.#accounts.routesOf(user)])].slice(0, MAX_PUSHED_ROUTES),
       dns: [...pushDns],
+      // Left out where there is none: earlier clients do not know the key.
+      ...(pushDomains.length === 0 ? {} : { searchDomains: [...pushDomains] }),
       timers: { keepaliveMs, sessionTimeoutMs, rekeyAfterMs },
       features: { offload },
     };

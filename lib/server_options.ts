@@ -6,6 +6,7 @@ import type { AuditSink } from "./audit_event.ts";
 import type { CertificatePair } from "./certificate.ts";
 import type { Clock } from "./clock.ts";
 import type { DataPlanePort } from "./data_plane_message.ts";
+import { parseDomainName } from "./domain_name.ts";
 import { UsageError } from "./errors.ts";
 import { DEFAULT_HANDSHAKE_RATES, type HandshakeRates } from "./handshake_limiter.ts";
 import {
@@ -13,6 +14,7 @@ import {
   HELLO_TIMEOUT_MS,
   MAX_PENDING_CONNECTIONS,
   MAX_PUSHED_DNS,
+  MAX_PUSHED_DOMAINS,
   MAX_PUSHED_ROUTES,
   RESUME_TOKEN_TTL_MS,
   SESSION_TIMEOUT_MS,
@@ -31,6 +33,8 @@ export interface ReloadableOptions {
   readonly pushRoutes: readonly string[];
   /** DNS servers for clients. */
   readonly pushDns: readonly string[];
+  /** Domains for clients' resolvers. */
+  readonly pushDomains?: readonly string[];
   /** Outer networks that may connect (CIDR); empty means all. */
   readonly allowFrom: readonly string[];
   /** Outer networks that may not connect (CIDR); wins over `allowFrom`. */
@@ -139,7 +143,9 @@ export function checkReloadable(options: ReloadableOptions): void {
   makeAccessList(options.allowFrom, options.denyFrom);
   for (const { allowFrom = [], denyFrom = [] } of options.users) makeAccessList(allowFrom, denyFrom);
   options.pushDns.forEach(parseAddress);
+  options.pushDomains?.forEach(parseDomainName);
   checkCount("DNS servers", options.pushDns.length, MAX_PUSHED_DNS);
+  checkCount("domains", options.pushDomains?.length ?? 0, MAX_PUSHED_DOMAINS);
   checkCount("routes", options.pushRoutes.length, MAX_PUSHED_ROUTES);
 }
 

@@ -12,6 +12,9 @@ import { runIpBatch } from "./ip_batch.ts";
 import type { Log } from "./log.ts";
 import type { UndoStep } from "./undo_journal.ts";
 
+/** Name of the change, in which they all are. */
+export const SITE_ROUTES = "the routes to networks behind clients";
+
 /** Which networks are new and which are no longer wanted (CIDR). */
 export interface RouteDifference {
   readonly added: readonly string[];
@@ -26,10 +29,11 @@ export function routeDifference(before: readonly string[], after: readonly strin
   };
 }
 
-/** Plans the change. A route that cannot be set is logged: somebody else may have one to the same network. */
+/** Plans the change from one list of networks to another. A route that cannot be set is logged: somebody else may have one to the same network. */
 export function siteRouteChange(
   tun: string,
-  { added, removed }: RouteDifference,
+  before: readonly string[],
+  after: readonly string[],
   run: RunCommand,
   log: Log,
   platform: NodeJS.Platform = process.platform,
@@ -37,15 +41,16 @@ export function siteRouteChange(
   const isMac = platform === "darwin";
   const apply = isMac ? applyMacos : applyLinux;
   return {
-    name: "the routes to networks behind clients",
-    undo: added.map((network): UndoStep => {
+    name: SITE_ROUTES,
+    key: after.join(","),
+    undo: after.map((network): UndoStep => {
       const { family } = parseNetwork(network).address;
       return isMac
         ? { kind: "command", argv: macRoute("delete", network, tun) }
         : { kind: "route", family, route: [network, "dev", tun] };
     }),
     onFailure: "warn",
-    apply: () => apply(tun, { added, removed }, run, log),
+    apply: () => apply(tun, routeDifference(before, after), run, log),
   };
 }
 

@@ -21,6 +21,7 @@ import {
   O_NONBLOCK,
   O_RDWR,
   read,
+  sched_yield,
   TUN_F_CSUM,
   TUN_F_TSO4,
   TUN_F_TSO6,
@@ -45,6 +46,12 @@ const PACKET_ROOM_BYTES = 65_536 + 16;
  */
 const READ_PACKETS = 128;
 const READ_UNTIL_BYTES = 16_384;
+/**
+ * After so many small packets written the processor is offered to others: a program on this machine that receives them has
+ * room for some 270 (net.core.rmem_default), and loses the rest of a flood when it never gets to read in between.
+ */
+const SMALL_PACKET_BYTES = 512;
+const YIELD_AFTER_PACKETS = 128;
 const READ_BYTES = READ_UNTIL_BYTES + PACKET_ROOM_BYTES;
 
 /** struct ifreq with a name and flags, for TUNSETIFF. */
@@ -153,6 +160,7 @@ export class LinuxPacketDevice implements PacketDevice {
   #ahead = false;
   #writeBuffer: Uint8Array | null = null;
   #writeAddress = 0;
+  #smallWrites = 0;
 
   constructor(fd: number, offload: boolean) {
     this.fd = fd;
@@ -231,6 +239,7 @@ export class LinuxPacketDevice implements PacketDevice {
       this.#writeBuffer = bytes;
       this.#writeAddress = ptr(bytes);
     }
+    if (length < SMALL_PACKET_BYTES && ++this.#smallWrites % YIELD_AFTER_PACKETS === 0) sched_yield();
     const count = Number(libc.write(this.fd, (this.#writeAddress + offset) as Pointer, length));
     return count === length ? 0 : errno();
   }

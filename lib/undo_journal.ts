@@ -42,6 +42,8 @@ const stepSchema = v.variant("kind", [
   v.strictObject({ kind: v.literal("rule"), family: familySchema, selector: textsSchema }),
   /** `ip route del ROUTE` (ip-route(8)). */
   v.strictObject({ kind: v.literal("route"), family: familySchema, route: textsSchema }),
+  /** `nft delete table inet TABLE` of a kill switch: a program that fails leaves it, `down` and an orderly end do not. */
+  v.strictObject({ kind: v.literal("kill-switch"), table: v.string() }),
   /** `nft delete table inet TABLE` (nft(8)). */
   v.strictObject({ kind: v.literal("nft-table"), table: v.string() }),
   /** Give up a claim on forwarding; see `forwarding_linux.ts`. */
@@ -59,20 +61,23 @@ const stepSchema = v.variant("kind", [
     previous: fileStateSchema,
     written: v.string(),
   }),
+  /** `resolvectl revert TUN` (resolvectl(1)); needless when the interface is gone. */
+  v.strictObject({ kind: v.literal("resolved"), tun: v.string() }),
   /** `resolvconf -d RECORD` (resolvconf(8)). */
   v.strictObject({ kind: v.literal("resolvconf"), record: v.string() }),
   /** A whole command (macOS). */
   v.strictObject({ kind: v.literal("command"), argv: textsSchema, input: v.optional(v.string()) }),
 ]);
 
+const ownerEntries = { bootId: v.string(), pid: v.number(), startTime: v.string() };
 const headerSchema = v.strictObject({
   version: v.literal(1),
-  bootId: v.string(),
-  pid: v.number(),
-  startTime: v.string(),
+  ...ownerEntries,
   tun: v.string(),
   netns: v.string(),
 });
+/** What every version's header says: enough to tell whether its writer still lives. */
+const ownerSchema = v.object(ownerEntries);
 
 /** How to put one change back. */
 export type UndoStep = v.InferOutput<typeof stepSchema>;
@@ -82,20 +87,19 @@ export type UndoStepOf<Kind extends UndoStep["kind"]> = Extract<UndoStep, { kind
 export type FileState = v.InferOutput<typeof fileStateSchema>;
 /** Whose journal it is: a process of a boot (see `process_identity.ts`), its interface and its network namespace. */
 export type JournalHeader = v.InferOutput<typeof headerSchema>;
+/** The process that wrote a journal. */
+export type JournalOwner = v.InferOutput<typeof ownerSchema>;
 
 /** A journal that was found on disk. */
 export interface FoundJournal {
   /** Null when the first line cannot be read or has another version. */
   readonly header: JournalHeader | null;
+  /** Known also when the header has another version. */
+  readonly owner: JournalOwner | null;
   /** The steps that can be read, in the order of the changes. */
   readonly steps: readonly UndoStep[];
   /** A whole line could not be read. A last line without its line feed is no damage: its change was never made. */
   readonly damaged: boolean;
-}
-
-/** Whether a step still means something after a reboot: files stay, everything else was the kernel's memory. */
-export function survivesReboot(step: UndoStep): boolean {
-  return step.kind === "resolv-conf";
 }
 
 /**
@@ -109,6 +113,7 @@ export function parseJournal(text: string): FoundJournal {
   const steps = lines.slice(1).map((line) => parseLine(stepSchema, line));
   return {
     header,
+    owner: parseLine(ownerSchema, lines[0] ?? ""),
     steps: steps.filter((step) => step !== null),
     damaged: header === null || steps.includes(null),
   };
@@ -147,8 +152,9 @@ export function keepDamagedJournal(path: string): string {
 /** An open journal of this process. Its methods throw the file system's error. */
 export class UndoJournal {
   readonly #path: string;
-  readonly #fd: number;
+  readonly #header: JournalHeader;
   readonly #headerBytes: number;
+  #fd: number;
   #steps: UndoStep[] = [];
   #open = true;
 
@@ -159,6 +165,7 @@ export class UndoJournal {
    */
   constructor(path: string, header: JournalHeader) {
     this.#path = path;
+    this.#header = header;
     this.#fd = openSync(path, "ax", 0o600);
     try {
       this.#headerBytes = this.#write([header]);
@@ -188,6 +195,30 @@ export class UndoJournal {
     this.#steps.push(...steps);
   }
 
+  /**
+   * Forgets steps that no longer count, after a change took another one's place: what is left is `steps`. In one move,
+   * so that a crash finds either the old list or the new one.
+   */
+  replace(steps: readonly UndoStep[]): void {
+    const draft = `${this.#path}.new`;
+    rmSync(draft, { force: true });
+    const old = this.#fd;
+    this.#fd = openSync(draft, "ax", 0o600);
+    try {
+      this.#write([this.#header, ...steps]);
+      fsyncSync(this.#fd);
+      renameSync(draft, this.#path);
+    } catch (error) {
+      closeSync(this.#fd);
+      rmSync(draft, { force: true });
+      this.#fd = old;
+      throw error;
+    }
+    closeSync(old);
+    this.#steps = [...steps];
+    syncDirectory(dirname(this.#path));
+  }
+
   /** Forgets all steps, after they were undone. Not synced: after a crash they are undone once more, without harm. */
   clear(): void {
     ftruncateSync(this.#fd, this.#headerBytes);
@@ -197,9 +228,15 @@ export class UndoJournal {
   /** Closes and deletes the file. */
   remove(): void {
     if (!this.#open) return;
+    this.close();
+    rmSync(this.#path, { force: true });
+  }
+
+  /** Closes the file and leaves it for a later process. */
+  close(): void {
+    if (!this.#open) return;
     this.#open = false;
     closeSync(this.#fd);
-    rmSync(this.#path, { force: true });
   }
 
   #write(values: readonly object[]): number {

@@ -1,109 +1,64 @@
 /**
  * Compares OMail with other tunnels on this machine: all peers in turn, round by round, then medians and ratios.
  *
- * Use: bun run bench [--rounds 3] [--seconds 3] [--wireguard-go FILE] [--json FILE] [--markdown FILE]
+ * Use: bun run bench [OPTIONS], see --help. It makes its own network namespaces and removes them.
  */
 
-import { writeFileSync } from "node:fs";
-import { cpus, release } from "node:os";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
 import { messageOf } from "../lib/caught.ts";
-import { EXIT, OmailError, PrivilegeError, UsageError } from "../lib/errors.ts";
+import { EXIT, OmailError } from "../lib/errors.ts";
+import { drawBarChart } from "./bench/bar_chart.ts";
+import { type BenchOptions, readBenchOptions, USAGE } from "./bench/bench_options.ts";
+import { replacePart } from "./bench/document.ts";
 import {
+  type ConditionResult,
   FIGURES,
   type FigureKey,
   type Figures,
   medianOf,
-  numberText,
+  pathText,
   ratioOf,
+  resultPanels,
   resultTable,
   type Round,
 } from "./bench/figures.ts";
+import { type Circumstances, circumstances, circumstancesText } from "./bench/machine.ts";
 import { measure } from "./bench/measure.ts";
-import { allPeers, BASE, type Peer } from "./bench/peers.ts";
-import { Testbed } from "./bench/testbed.ts";
+import { allPeers, BASE } from "./bench/peers.ts";
+import { PATH_TOOLS, requireMachine, ROOT, runProgram, say, TOOLS } from "./bench/program.ts";
+import { Progress } from "./bench/progress.ts";
+import { numberText } from "./bench/table.ts";
+import { type Path, Testbed } from "./bench/testbed.ts";
+import type { Peer } from "./bench/tunnel.ts";
 
-const ROOT = join(import.meta.dir, "..");
-const USAGE = `Use: bun run bench [OPTIONS]
+const DOCUMENT = join(ROOT, "docs/benchmark.md");
 
-  --rounds N            rounds of all peers in turn (default 3)
-  --seconds N           length of one iperf3 run (default 3)
-  --wireguard-go FILE   the program to compare with (default: wireguard-go on PATH)
-  --json FILE           write every figure of every round
-  --markdown FILE       write the table, with what it was measured on`;
+/** Ours stand out. */
+const COLOURS = { veth: "m2", "wireguard-go": "m0", openvpn: "m1", omail: "s0", "omail-sync": "s1" };
 
-interface Options {
-  readonly rounds: number;
-  readonly seconds: number;
-  readonly wireguardGo: string;
-  readonly json: string | undefined;
-  readonly markdown: string | undefined;
-}
-
-/** What was measured, by what and where; the content of the JSON file. */
-interface Result {
-  readonly date: string;
-  readonly command: string;
-  readonly cpu: string;
-  readonly kernel: string;
-  readonly versions: Readonly<Record<string, string>>;
+/** What was measured; the content of the JSON file. */
+interface Result extends Circumstances {
   readonly peers: readonly string[];
-  readonly rounds: readonly Round[];
-  /** Medians over the rounds, and medians of the ratios to {@link BASE} within a round; null: not measured. */
-  readonly medians: Summary;
-  readonly ratios: Summary;
+  readonly conditions: readonly (ConditionResult & {
+    /** Medians over the rounds, and medians of the ratios to {@link BASE} within a round; null: not measured. */
+    readonly medians: Summary;
+    readonly ratios: Summary;
+  })[];
 }
 
-function parseFlags(args: readonly string[]) {
-  const text = { type: "string" } as const;
-  const options = { rounds: text, seconds: text, "wireguard-go": text, json: text, markdown: text } as const;
-  const help = { type: "boolean", short: "h" } as const;
-  try {
-    return parseArgs({ args: [...args], options: { ...options, help } }).values;
-  } catch (error) {
-    throw new UsageError(`${messageOf(error)}\n${USAGE}`);
-  }
-}
-
-/** null when only the help is wanted. */
-function readOptions(args: readonly string[]): Options | null {
-  const values = parseFlags(args);
-  if (values.help === true) return null;
-  return {
-    rounds: countOption("--rounds", values.rounds, 100),
-    seconds: countOption("--seconds", values.seconds, 600),
-    wireguardGo: values["wireguard-go"] ?? BASE,
-    json: values.json,
-    markdown: values.markdown,
-  };
-}
-
-function countOption(name: string, text = "3", most: number): number {
-  const value = Number(text);
-  if (Number.isInteger(value) && value >= 1 && value <= most) return value;
-  throw new UsageError(`${name} "${text}" is not a whole number from 1 to ${most}`);
-}
+/** One number for every peer and figure. */
+type Summary = Readonly<Record<string, Readonly<Record<string, number | null>>>>;
 
 /** The peers that can run here. @throws {OmailError} when we cannot measure at all */
-function readyPeers(options: Options): readonly Peer[] {
-  if (process.platform !== "linux") throw new OmailError(`needs Linux, this is "${process.platform}"`);
-  if (process.getuid?.() !== 0) {
-    throw new PrivilegeError("needs root, to make network namespaces: run it with sudo");
-  }
-  const missing = ["ip", "ss", "ping", "iperf3"].filter((tool) => Bun.which(tool) === null);
-  if (missing.length > 0)
-    throw new OmailError(`missing "${missing.join('", "')}": install iproute2, iputils, iperf3`);
-  const peers = allPeers(ROOT, options.wireguardGo);
-  const absent = peers.find(({ name }) => name === "omail")?.obstacle;
+function readyPeers(options: BenchOptions): readonly Peer[] {
+  const isPlain = options.paths.every(({ lossPercent, rate }) => lossPercent === 0 && rate === null);
+  requireMachine(isPlain ? TOOLS : { ...TOOLS, ...PATH_TOOLS });
+  const wanted = allPeers(ROOT, options.wireguardGo).filter(({ name }) => options.peers.includes(name));
+  const absent = wanted.find(({ name }) => name === "omail")?.obstacle;
   if (absent) throw new OmailError(absent);
-  for (const { name, obstacle } of peers) if (obstacle !== null) say(`${name} is skipped: ${obstacle}`);
-  return peers.filter(({ obstacle }) => obstacle === null);
-}
-
-/** Progress; the standard output is for the table. */
-function say(line: string): void {
-  console.error(`bench: ${line}`);
+  for (const { name, obstacle } of wanted) if (obstacle !== null) say(`${name} is skipped: ${obstacle}`);
+  return wanted.filter(({ obstacle }) => obstacle === null);
 }
 
 /** The peers in another order each round, so that none always comes first. */
@@ -113,130 +68,144 @@ function inTurn(peers: readonly Peer[], round: number): readonly Peer[] {
 }
 
 /** Starts one peer and measures it; says each figure as it is known. */
-async function measurePeer(bed: Testbed, peer: Peer, seconds: number, prefix: string): Promise<Figures> {
+async function measurePeer(
+  bed: Testbed,
+  peer: Peer,
+  options: BenchOptions,
+  prefix: string,
+): Promise<Figures> {
   const report = (key: FigureKey, value: number): void => {
-    say(`${prefix}: ${FIGURES.find((figure) => figure.key === key)?.label} ${numberText(value)}`);
+    say(`  ${prefix}: ${FIGURES.find((figure) => figure.key === key)?.label} ${numberText(value)}`);
   };
-  return measure({ bed, tunnel: await peer.start(bed), seconds, report });
+  const failed = (test: string, error: unknown): void =>
+    say(`  ${prefix}: ${test} failed: ${messageOf(error)}`);
+  const { tests, seconds } = options;
+  return measure({ bed, tunnel: await peer.start(bed), tests, seconds, report, failed });
 }
 
-/** All rounds. A peer that fails in one is left out of it. */
-async function measureAll(
+/** All rounds on one path. A peer that fails in one is left out of it. */
+async function measurePath(
+  path: Path,
   peers: readonly Peer[],
-  { rounds, seconds }: Options,
+  options: BenchOptions,
+  progress: Progress,
   signal: AbortSignal,
-): Promise<Round[]> {
-  const measured: Round[] = [];
-  const bed = new Testbed(signal);
+): Promise<ConditionResult> {
+  const rounds: Round[] = [];
+  const bed = new Testbed(signal, { path });
   try {
     await bed.open();
-    for (let round = 0; round < rounds; round++) {
+    for (let round = 0; round < options.rounds; round++) {
       const figures: Record<string, Figures> = {};
       for (const peer of inTurn(peers, round)) {
-        const prefix = `round ${round + 1}/${rounds}, ${peer.name}`;
+        const place = `round ${round + 1} of ${options.rounds}, ${pathText(path)}`;
+        say(`[${progress.text(performance.now())}] ${place}: ${peer.name}`);
         try {
-          figures[peer.name] = await measurePeer(bed, peer, seconds, prefix);
+          figures[peer.name] = await measurePeer(bed, peer, options, peer.name);
         } catch (error) {
           signal.throwIfAborted();
-          say(`${prefix} failed: ${messageOf(error)}`);
+          say(`  ${peer.name} failed: ${messageOf(error)}`);
         } finally {
           await bed.stop();
         }
+        progress.advance();
       }
-      measured.push(figures);
+      rounds.push(figures);
     }
   } finally {
     await bed.close();
   }
-  return measured;
+  return { path, rounds };
 }
-
-/** First line of what a program says about its version. */
-function firstLine(command: readonly string[]): string {
-  return (
-    Bun.spawnSync([...command])
-      .stdout.toString()
-      .split("\n", 1)[0]
-      ?.trim() ?? ""
-  );
-}
-
-/** One number for every peer and figure. */
-type Summary = Readonly<Record<string, Readonly<Record<string, number | null>>>>;
 
 function summary(names: readonly string[], of: (name: string, key: FigureKey) => number | null): Summary {
   const figures = (name: string) => FIGURES.map(({ key }) => [key, of(name, key)] as const);
   return Object.fromEntries(names.map((name) => [name, Object.fromEntries(figures(name))]));
 }
 
-/** An argument as it can be typed into a shell. */
-function shellWord(text: string): string {
-  return /^[\w./:=-]+$/.test(text) ? text : Bun.$.escape(text);
+function resultOf(
+  about: Circumstances,
+  names: readonly string[],
+  results: readonly ConditionResult[],
+): Result {
+  const conditions = results.map((result) => ({
+    ...result,
+    medians: summary(names, (name, key) => medianOf(result.rounds, name, key)),
+    ratios: summary(names, (name, key) => ratioOf(result.rounds, name, BASE, key)),
+  }));
+  return { ...about, peers: names, conditions };
 }
 
-function describe(peers: readonly Peer[], rounds: readonly Round[]): Result {
-  const versions: Record<string, string> = { bun: Bun.version, iperf3: firstLine(["iperf3", "--version"]) };
-  for (const { name, version } of peers) if (version !== null) versions[name] = firstLine(version);
-  const names = peers.map(({ name }) => name);
-  return {
-    date: new Date().toISOString(),
-    command: ["bun", "run", "bench", ...Bun.argv.slice(2)].map(shellWord).join(" "),
-    cpu: `${cpus()[0]?.model ?? "unknown"}, ${cpus().length} cores`,
-    kernel: release(),
-    versions,
-    peers: names,
-    rounds,
-    medians: summary(names, (name, key) => medianOf(rounds, name, key)),
-    ratios: summary(names, (name, key) => ratioOf(rounds, name, BASE, key)),
-  };
+/** The tables, a heading over each when there are several. */
+function tables(
+  results: readonly ConditionResult[],
+  names: readonly string[],
+  options: BenchOptions,
+): string {
+  return results
+    .map(({ path, rounds }) => {
+      const table = resultTable(rounds, names, BASE, options.tests);
+      return results.length === 1 ? table : `**${pathText(path)}**\n\n${table}`;
+    })
+    .join("\n\n");
 }
 
-function markdown(result: Result, table: string): string {
-  const versions = Object.entries(result.versions).map(([name, version]) => `${name}: ${version}`);
-  const lines = [
-    `- Date: ${result.date}`,
-    `- CPU: ${result.cpu}`,
-    `- Kernel: ${result.kernel}`,
-    `- Versions: ${versions.join("; ")}`,
-    `- Command: \`${result.command}\` (medians of ${result.rounds.length})`,
-  ];
-  return `${lines.join("\n")}\n\n${table}\n`;
+/** Writes the part of the document that is this program's, and its picture. */
+function writeDocument(
+  about: Circumstances,
+  results: readonly ConditionResult[],
+  names: readonly string[],
+  options: BenchOptions,
+): void {
+  const part = options.name === "" ? "benchmark" : `benchmark-${options.name}`;
+  const rounds = `medians of interleaved rounds (${options.rounds}), ${options.seconds} s a run`;
+  const picture = `images/${part}.svg`;
+  const first = results[0]!;
+  const conditions = results.length === 1 ? `${pathText(first.path)}; ` : "";
+  const chart = drawBarChart({
+    title: "OMail VPN beside other tunnels",
+    notes: [
+      `${about.date.slice(0, 10)}: ${about.cpu}, Linux ${about.kernel}; both ends and the traffic on this one machine`,
+      `${conditions}${rounds}; ratios are to ${BASE}`,
+    ],
+    panels: resultPanels(results, names, BASE, options.tests),
+    unscaled: "veth",
+    colours: COLOURS,
+  });
+  const content = [
+    `![${rounds}; the figures are in the table below](${picture})`,
+    `${conditions}${rounds}.`,
+    circumstancesText(about),
+    tables(results, names, options),
+  ].join("\n\n");
+  writeFileSync(join(ROOT, "docs", picture), chart);
+  const before = existsSync(DOCUMENT) ? readFileSync(DOCUMENT, "utf8") : "# Benchmark\n";
+  writeFileSync(DOCUMENT, replacePart(before, part, "bun run bench", content));
+  say(`wrote docs/benchmark.md and docs/${picture}`);
 }
 
 /** @returns the exit status */
 async function main(signal: AbortSignal): Promise<number> {
-  const options = readOptions(Bun.argv.slice(2));
+  const args = Bun.argv.slice(2);
+  const options = readBenchOptions(args);
   if (options === null) {
     console.log(USAGE);
     return EXIT.ok;
   }
   const peers = readyPeers(options);
-  const rounds = await measureAll(peers, options, signal);
-  const result = describe(peers, rounds);
-  const table = resultTable(rounds, result.peers, BASE);
-  console.log(table);
-  if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(result, null, 2)}\n`);
-  if (options.markdown !== undefined) writeFileSync(options.markdown, markdown(result, table));
-  const complete = rounds.every((round) => peers.every(({ name }) => round[name] !== undefined));
-  return complete ? EXIT.ok : EXIT.failed;
+  const names = peers.map(({ name }) => name);
+  const progress = new Progress(options.paths.length * options.rounds * peers.length, performance.now());
+  const results: ConditionResult[] = [];
+  for (const path of options.paths) results.push(await measurePath(path, peers, options, progress, signal));
+  const about = circumstances("bench", args, peers);
+  console.log(tables(results, names, options));
+  if (options.json !== null)
+    writeFileSync(options.json, `${JSON.stringify(resultOf(about, names, results), null, 2)}\n`);
+  if (options.write) writeDocument(about, results, names, options);
+  const isComplete = results.every(({ rounds }) =>
+    rounds.every((round) => names.every((name) => round[name] !== undefined)),
+  );
+  return isComplete ? EXIT.ok : EXIT.failed;
 }
 
-/** 128 and the number of the signal, as shells do. */
-const SIGNAL_STATUS = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 } as const;
-
-const interruption = new AbortController();
-let interrupted: number | null = null;
-for (const [name, status] of Object.entries(SIGNAL_STATUS)) {
-  process.on(name, () => {
-    interrupted ??= status;
-    interruption.abort(new OmailError(`ended by ${name}`));
-  });
-}
-
-try {
-  process.exitCode = await main(interruption.signal);
-} catch (error) {
-  say(messageOf(error));
-  const status = error instanceof OmailError ? error.exitStatus : EXIT.failed;
-  process.exitCode = interrupted ?? status;
-}
+await runProgram(main);

@@ -1,19 +1,29 @@
-/** What the comparison of tunnels measures, and the arithmetic and text of its result. */
+/** What the comparison of tunnels measures, and the tables and charts of its result. Pure. */
+
+import type { Panel } from "./bar_chart.ts";
+import { median } from "./statistics.ts";
+import { markdownTable, numberText, ratioText } from "./table.ts";
+import type { Path } from "./testbed.ts";
+
+/** A part of the measurement that can be asked for by itself. */
+export type TestName = "rtt" | "up" | "down" | "bidir" | "pps" | "loaded" | "rss";
 
 /** Name of a figure in the JSON result. */
 export type FigureKey =
   | "pingUs"
+  | "ping99Us"
   | "upMbps"
+  | "cpuSecondsPerGb"
   | "downMbps"
   | "bidirMbps"
   | "udp64Pps"
-  | "cpuSecondsPerGb"
-  | "clientRssMib"
-  | "serverRssMib";
+  | "loadedPingUs"
+  | "rssMib";
 
 /** One line of the table. */
 export interface Figure {
   readonly key: FigureKey;
+  readonly test: TestName;
   /** What it is, with its unit. */
   readonly label: string;
   readonly better: "more" | "less";
@@ -21,15 +31,18 @@ export interface Figure {
 
 /** All figures, in the order in which they are measured and shown. */
 export const FIGURES: readonly Figure[] = [
-  { key: "pingUs", label: "ping, median (µs)", better: "less" },
-  { key: "upMbps", label: "TCP up (Mbit/s)", better: "more" },
-  { key: "cpuSecondsPerGb", label: "CPU of both ends, up (s/GB)", better: "less" },
-  { key: "downMbps", label: "TCP down (Mbit/s)", better: "more" },
-  { key: "bidirMbps", label: "TCP 4 up + 4 down, sum (Mbit/s)", better: "more" },
-  { key: "udp64Pps", label: "UDP of 64 bytes, delivered (packets/s)", better: "more" },
-  { key: "clientRssMib", label: "RSS, client (MiB)", better: "less" },
-  { key: "serverRssMib", label: "RSS, server (MiB)", better: "less" },
+  { key: "pingUs", test: "rtt", label: "ping, median (µs)", better: "less" },
+  { key: "ping99Us", test: "rtt", label: "ping, 99th percentile (µs)", better: "less" },
+  { key: "upMbps", test: "up", label: "TCP up (Mbit/s)", better: "more" },
+  { key: "cpuSecondsPerGb", test: "up", label: "CPU of both ends, up (s/GB)", better: "less" },
+  { key: "downMbps", test: "down", label: "TCP down (Mbit/s)", better: "more" },
+  { key: "bidirMbps", test: "bidir", label: "TCP 4 up + 4 down, sum (Mbit/s)", better: "more" },
+  { key: "udp64Pps", test: "pps", label: "UDP of 64 bytes, delivered (packets/s)", better: "more" },
+  { key: "loadedPingUs", test: "loaded", label: "ping beside 100 Mbit/s, median (µs)", better: "less" },
+  { key: "rssMib", test: "rss", label: "memory of both ends, RSS (MiB)", better: "less" },
 ];
+
+export const TEST_NAMES: readonly TestName[] = [...new Set(FIGURES.map(({ test }) => test))];
 
 /** What was measured of one peer in one round; a figure that failed or has no meaning for the peer is absent. */
 export type Figures = Partial<Record<FigureKey, number>>;
@@ -37,12 +50,16 @@ export type Figures = Partial<Record<FigureKey, number>>;
 /** One round: the figures by the name of the peer. */
 export type Round = Readonly<Record<string, Figures>>;
 
-/** The middle value, or the mean of the two middle ones; null of nothing. */
-export function median(values: readonly number[]): number | null {
-  const sorted = values.toSorted((a, b) => a - b);
-  const upper = sorted[sorted.length >> 1];
-  const lower = sorted[(sorted.length - 1) >> 1];
-  return upper === undefined || lower === undefined ? null : (lower + upper) / 2;
+/** All rounds on one path. */
+export interface ConditionResult {
+  readonly path: Path;
+  readonly rounds: readonly Round[];
+}
+
+/** A path in words. */
+export function pathText({ lossPercent, congestion, rate }: Path): string {
+  const loss = lossPercent === 0 ? "no loss" : `${lossPercent} % loss`;
+  return [loss, congestion, ...(rate === null ? [] : [`bottleneck of ${rate}`])].join(", ");
 }
 
 /** Median of a peer's figure over the rounds that have it; null when none has. */
@@ -65,36 +82,16 @@ export function ratioOf(rounds: readonly Round[], peer: string, base: string, ke
   return median(ratios);
 }
 
-/** A number with as many decimals as are worth reading; `-` for null. */
-export function numberText(value: number | null): string {
-  if (value === null) return "-";
-  const decimals = value < 10 ? 2 : value < 100 ? 1 : 0;
-  return value.toLocaleString("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
-}
-
-/** Cells as a Markdown table with aligned columns; the first column is text, the others are set right. */
-export function markdownTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const widths = head.map((title, column) =>
-    Math.max(3, title.length, ...rows.map((row) => row[column]?.length ?? 0)),
-  );
-  const line = (cells: readonly string[]): string => {
-    const padded = widths.map((width, column) => {
-      const cell = cells[column] ?? "";
-      return column === 0 ? cell.padEnd(width) : cell.padStart(width);
-    });
-    return `| ${padded.join(" | ")} |`;
-  };
-  const rule = widths.map((width, column) =>
-    column === 0 ? "-".repeat(width) : `${"-".repeat(width - 1)}:`,
-  );
-  return [line(head), line(rule), ...rows.map(line)].join("\n");
-}
-
 /** The result: medians of every peer, then the ratios of the others to `base`, when it was measured. */
-export function resultTable(rounds: readonly Round[], peers: readonly string[], base: string): string {
+export function resultTable(
+  rounds: readonly Round[],
+  peers: readonly string[],
+  base: string,
+  tests: readonly TestName[] = TEST_NAMES,
+): string {
   const compared = peers.includes(base) ? peers.filter((peer) => peer !== base) : [];
   const head = ["median", "better", ...peers, ...compared.map((peer) => `${peer} / ${base}`)];
-  const rows = FIGURES.map(({ key, label, better }) => [
+  const rows = FIGURES.filter(({ test }) => tests.includes(test)).map(({ key, label, better }) => [
     label,
     better,
     ...peers.map((peer) => numberText(medianOf(rounds, peer, key))),
@@ -103,6 +100,25 @@ export function resultTable(rounds: readonly Round[], peers: readonly string[], 
   return markdownTable(head, rows);
 }
 
-function ratioText(ratio: number | null): string {
-  return ratio === null ? "-" : ratio.toFixed(2);
+/** One small chart for each figure of each path. */
+export function resultPanels(
+  results: readonly ConditionResult[],
+  peers: readonly string[],
+  base: string,
+  tests: readonly TestName[],
+): Panel[] {
+  const figures = FIGURES.filter(({ test }) => tests.includes(test));
+  return results.flatMap(({ path, rounds }) =>
+    figures.map(({ key, label, better }) => ({
+      title: results.length === 1 ? label : `${label}, ${pathText(path)}`,
+      better,
+      bars: peers
+        .map((name) => ({
+          name,
+          value: medianOf(rounds, name, key),
+          ratio: name === base ? null : ratioOf(rounds, name, base, key),
+        }))
+        .filter(({ name, value }) => value !== null || name !== "veth"),
+    })),
+  );
 }

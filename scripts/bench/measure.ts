@@ -1,134 +1,89 @@
-/** Measures one started tunnel: ping, iperf3, and what `/proc` tells of the tunnel's programs. */
+/** Measures one started tunnel: ping, iperf3, and what its programs use. */
 
-import { readFileSync } from "node:fs";
-import * as v from "valibot";
-import { OmailError } from "../../lib/errors.ts";
-import { type FigureKey, type Figures, median } from "./figures.ts";
-import type { Tunnel } from "./peers.ts";
-import type { Side, Started, Testbed } from "./testbed.ts";
+import type { FigureKey, Figures, TestName } from "./figures.ts";
+import { cpuSeconds, rssMib } from "./process_usage.ts";
+import type { Testbed } from "./testbed.ts";
+import { answersPing, ping, startIperfServers, summarizePing, tcp, udp } from "./traffic.ts";
+import type { Tunnel } from "./tunnel.ts";
 
 const PINGS = 300;
-const PING_INTERVAL_S = 0.003;
-/** Start of a TCP run that does not count: slow start. */
-const OMIT_S = 1;
-/** Clock ticks a second in `/proc`: USER_HZ, fixed at 100 by the ABI of every architecture that Bun runs on. */
-const USER_HZ = 100;
-
-const Rate = v.object({ bits_per_second: v.number() });
-/** The part that we need of what `iperf3 --json` prints (version 3.7 or later, for --bidir). */
-const TcpReport = v.object({
-  intervals: v.array(v.object({ sum: v.object({ bytes: v.number() }) })),
-  end: v.object({ sum_received: Rate, sum_received_bidir_reverse: v.optional(Rate) }),
-});
-const UdpReport = v.object({
-  end: v.object({ sum: v.object({ packets: v.number(), lost_packets: v.number(), seconds: v.number() }) }),
-});
+const PING_INTERVAL_MS = 3;
+const LOADED_PINGS = 150;
+const LOADED_PING_INTERVAL_MS = 10;
+/** Longer than the pings beside it. */
+const LOAD_SECONDS = 3;
+const LOAD_STARTS_MS = 700;
 
 /** What a measurement needs. */
 export interface Measurement {
   readonly bed: Testbed;
   readonly tunnel: Tunnel;
+  readonly tests: readonly TestName[];
   /** Length of an iperf3 run. */
   readonly seconds: number;
   /** Told of each figure as it is known. */
   readonly report: (key: FigureKey, value: number) => void;
+  /** Told of a part that failed; the others are measured all the same. */
+  readonly failed: (test: TestName, error: unknown) => void;
 }
 
-/** Measures every figure. @throws {OmailError} when the tunnel does not carry packets, or a program fails */
-export async function measure({ bed, tunnel, seconds, report }: Measurement): Promise<Figures> {
-  const { target, programs } = tunnel;
+type Add = (key: FigureKey, value: number) => void;
+
+/** Each part of the measurement. */
+const TESTS: Readonly<Record<TestName, (measurement: Measurement, add: Add) => Promise<void>>> = {
+  rtt: async ({ bed, tunnel }, add) => {
+    const options = { count: PINGS, intervalMs: PING_INTERVAL_MS };
+    const { p50Us, p99Us } = summarizePing(await ping(bed, tunnel.target, options));
+    add("pingUs", p50Us);
+    add("ping99Us", p99Us);
+  },
+  up: async ({ bed, tunnel: { target, programs }, seconds }, add) => {
+    const before = cpuSeconds(programs);
+    const { mbps, gigabytes } = await tcp(bed, target, { seconds });
+    add("upMbps", mbps);
+    if (programs.length > 0) add("cpuSecondsPerGb", (cpuSeconds(programs) - before) / gigabytes);
+  },
+  down: async ({ bed, tunnel, seconds }, add) => {
+    add("downMbps", (await tcp(bed, tunnel.target, { seconds, args: ["--reverse"] })).mbps);
+  },
+  bidir: async ({ bed, tunnel, seconds }, add) => {
+    const args = ["--parallel", "4", "--bidir"];
+    add("bidirMbps", (await tcp(bed, tunnel.target, { seconds, args })).mbps);
+  },
+  pps: async ({ bed, tunnel, seconds }, add) => {
+    const result = await udp(bed, tunnel.target, { seconds, bytes: 64, bitsPerSecond: "0" });
+    add("udp64Pps", result.packetsPerSecond);
+  },
+  loaded: async ({ bed, tunnel }, add) => {
+    const load = tcp(bed, tunnel.target, { seconds: LOAD_SECONDS, args: ["-b", "100M"] });
+    await Bun.sleep(LOAD_STARTS_MS);
+    const options = { count: LOADED_PINGS, intervalMs: LOADED_PING_INTERVAL_MS };
+    const [result] = await Promise.all([ping(bed, tunnel.target, options), load]);
+    add("loadedPingUs", summarizePing(result).p50Us);
+  },
+  rss: ({ tunnel: { programs } }, add) => {
+    if (programs.length > 0) add("rssMib", rssMib(programs, "client") + rssMib(programs, "server"));
+    return Promise.resolve();
+  },
+};
+
+/** Measures every figure of `tests`. @throws {OmailError} when the tunnel does not carry packets */
+export async function measure(measurement: Measurement): Promise<Figures> {
+  const { bed, tunnel, tests, report, failed } = measurement;
   const figures: Figures = {};
-  const add = (key: FigureKey, value: number): void => {
+  const add: Add = (key, value) => {
     figures[key] = value;
     report(key, value);
   };
-  const tcp = (...more: string[]) => iperf(bed, TcpReport, target, seconds, ["-O", String(OMIT_S), ...more]);
-
-  await bed.until("a ping goes through the tunnel", () => answersPing(bed, target));
-  bed.start("server", ["iperf3", "--server"]);
-  await bed.until("iperf3 listens", async () => (await bed.run("server", LISTENS)).stdout.trim() !== "");
-
-  add("pingUs", await pingMedianUs(bed, target));
-  const cpuBefore = cpuSeconds(programs);
-  const up = await tcp();
-  const cpu = cpuSeconds(programs) - cpuBefore;
-  add("upMbps", up.end.sum_received.bits_per_second / 1e6);
-  if (programs.length > 0) add("cpuSecondsPerGb", cpu / gigabytes(up));
-  add("downMbps", (await tcp("--reverse")).end.sum_received.bits_per_second / 1e6);
-  add("bidirMbps", bothWaysMbps(await tcp("--parallel", "4", "--bidir")));
-  const udp = await iperf(bed, UdpReport, target, seconds, ["--udp", "-b", "0", "-l", "64"]);
-  add("udp64Pps", (udp.end.sum.packets - udp.end.sum.lost_packets) / udp.end.sum.seconds);
-  if (programs.length > 0) {
-    add("clientRssMib", rssMib(programs, "client"));
-    add("serverRssMib", rssMib(programs, "server"));
+  await bed.until("a ping goes through the tunnel", () => answersPing(bed, tunnel.target));
+  await startIperfServers(bed);
+  for (const test of tests) {
+    try {
+      await TESTS[test](measurement, add);
+    } catch (error) {
+      bed.throwIfAborted();
+      failed(test, error);
+    }
   }
   return figures;
-}
-
-const LISTENS = ["ss", "-Hltn", "sport = :5201"];
-
-async function answersPing(bed: Testbed, target: string): Promise<boolean> {
-  return (await bed.run("client", ["ping", "-n", "-c", "1", "-W", "1", target])).exitCode === 0;
-}
-
-async function pingMedianUs(bed: Testbed, target: string): Promise<number> {
-  const command = ["ping", "-n", "-c", String(PINGS), "-i", String(PING_INTERVAL_S), target];
-  const { stdout, stderr } = await bed.run("client", command);
-  const timesUs = [...stdout.matchAll(/time=([\d.]+) ms/g)].map(([, ms]) => Number(ms) * 1000);
-  const middle = median(timesUs);
-  if (middle === null || timesUs.length < PINGS / 2) {
-    throw new OmailError(`only ${timesUs.length} of ${PINGS} pings were answered ${stderr.trim()}`);
-  }
-  return middle;
-}
-
-/** Runs an iperf3 client. @throws {OmailError} with iperf3's words when it fails */
-async function iperf<Schema extends v.GenericSchema>(
-  bed: Testbed,
-  schema: Schema,
-  target: string,
-  seconds: number,
-  more: readonly string[],
-): Promise<v.InferOutput<Schema>> {
-  const command = ["iperf3", "--json", "--client", target, "--time", String(seconds), ...more];
-  const { exitCode, stdout, stderr } = await bed.run("client", command, (seconds + 30) * 1000);
-  const what = `"${command.join(" ")}"`;
-  if (exitCode !== 0) {
-    const reason = /"error":\s*"([^"]*)"/.exec(stdout)?.[1] ?? stderr.trim();
-    throw new OmailError(`${what} failed: ${reason}`);
-  }
-  const parsed = v.safeParse(schema, JSON.parse(stdout));
-  if (parsed.success) return parsed.output;
-  throw new OmailError(`${what} printed an unknown report: ${v.summarize(parsed.issues)}`);
-}
-
-function bothWaysMbps({ end }: v.InferOutput<typeof TcpReport>): number {
-  const down = end.sum_received_bidir_reverse;
-  if (down === undefined)
-    throw new OmailError("iperf3 reports one way only: --bidir needs version 3.7 or later");
-  return (end.sum_received.bits_per_second + down.bits_per_second) / 1e6;
-}
-
-/** Everything that was sent: unlike the totals, the intervals have the omitted start, whose CPU time we count too. */
-function gigabytes({ intervals }: v.InferOutput<typeof TcpReport>): number {
-  return intervals.reduce((bytes, { sum }) => bytes + sum.bytes, 0) / 1e9;
-}
-
-/** User and system time of the programs with all their threads, see proc_pid_stat(5). */
-function cpuSeconds(programs: readonly Started[]): number {
-  let ticks = 0;
-  for (const { pid } of programs) {
-    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    // the name, field 2, is in brackets and may hold anything: field 3 is the first after them
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    ticks += Number(fields[14 - 3]) + Number(fields[15 - 3]);
-  }
-  return ticks / USER_HZ;
-}
-
-function rssMib(programs: readonly Started[], side: Side): number {
-  const kib = programs
-    .filter((program) => program.side === side)
-    .map(({ pid }) => Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]));
-  return kib.reduce((sum, value) => sum + value, 0) / 1024;
 }

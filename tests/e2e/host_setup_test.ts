@@ -19,8 +19,11 @@ const CLIENT: ClientPlan = {
   fullTunnel: true,
   routes: [],
   excludes: ["198.51.100.0/24"],
-  server: { address: SERVER_ADDRESS, port: 51820 },
+  allowLan: false,
+  endpoints: [{ address: SERVER_ADDRESS, port: 51820 }],
   dns: [],
+  searchDomains: [],
+  guardDns: true,
 };
 const SERVER: ServerPlan = {
   role: "server",
@@ -128,10 +131,11 @@ describe("full tunnel", () => {
       server: "wan",
       anywhere: "omail0",
       excluded: "wan",
-      connected: "wan",
+      // Not without allowLan.
+      connected: "omail0",
       pushed: "omail0",
     });
-    expect(await way(client, "2001:db8:80::80")).toContain("No route to host");
+    expect(await way(client, "2001:db8:80::80")).toMatch(/unreachable|No route to host/);
     expect(await program.stop()).toBe(0);
     expect(await stateOf(client)).toBe(before);
     expect(files(network)).toEqual([]);
@@ -238,25 +242,52 @@ describe("crash", () => {
 });
 
 test(
-  "host setup: after a reboot files come back, and the kernel's state is left alone",
+  "host setup: what an earlier boot left is removed, files and what is surely ours",
   async () => {
     await withResolvConf("nameserver 192.0.2.53\n", async (network, resolvConf) => {
       const client = network.client(0);
+      const before = await stateOf(client);
       await (await holding(client, network.directory, { ...CLIENT, dns: ["10.8.0.1"] })).kill();
       expect(readFileSync(resolvConf, "utf8")).toContain("nameserver 10.8.0.1");
-      const path = join(network.directory, files(network)[0] ?? "");
-      writeFileSync(
-        path,
-        readFileSync(path, "utf8").replace(/"bootId":"[^"]*"/, '"bootId":"an-earlier-one"'),
-      );
-      const rules = (await client.run(["ip", "rule"])).stdout;
+      fromEarlierBoot(network);
       expect(await repaired(client, network.directory, CLIENT)).toBe("true");
+      expect(await stateOf(client)).toBe(before);
       expect(readFileSync(resolvConf, "utf8")).toBe("nameserver 192.0.2.53\n");
-      expect((await client.run(["ip", "rule"])).stdout).toBe(rules);
     });
   },
   timeoutSeconds(60),
 );
+
+networkTest(
+  "host setup: rules of another tunnel that took the place of an earlier boot's stay",
+  {},
+  async (network) => {
+    const client = network.client(0);
+    await (await holding(client, network.directory, CLIENT)).kill();
+    fromEarlierBoot(network);
+    // The same slot, as after a reboot: the kernel has forgotten all.
+    for (const family of ["-4", "-6"]) {
+      await client.run(["ip", family, "rule", "flush"]);
+      await client.run(["ip", family, "rule", "add", "pref", "32766", "lookup", "main"]);
+    }
+    const other = join(network.directory, "other");
+    const plan = { ...CLIENT, tun: "vpn0", addresses: ["10.9.0.2/24"] };
+    const program = await holding(client, other, plan);
+    const rules = (await client.run(["ip", "rule"])).stdout;
+    expect(rules).toContain("lookup 51883");
+    await repaired(client, network.directory, CLIENT);
+    expect((await client.run(["ip", "rule"])).stdout).toBe(rules);
+    expect(await way(client, "192.0.2.9")).toBe("vpn0");
+    await program.stop();
+  },
+);
+
+/** Makes the journal in the network's directory one of an earlier boot. */
+function fromEarlierBoot(network: Network): void {
+  const path = join(network.directory, files(network).find((name) => name.endsWith(".journal")) ?? "");
+  const text = readFileSync(path, "utf8").replace(/"bootId":"[^"]*"/, '"bootId":"an-earlier-one"');
+  writeFileSync(path, text);
+}
 
 /** A network whose client has a resolv.conf of its own; `ip netns exec` mounts it, so it cannot be renamed over. */
 async function withResolvConf(

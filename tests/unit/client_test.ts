@@ -257,6 +257,19 @@ test("startClient() takes the second server when the first does not answer", asy
   expect((await client.client.status()).server).toBe(`127.0.0.1:${server.server.port}`);
 });
 
+test("startClient() has every address admitted before it is dialled, and passes search domains on", async () => {
+  const server = await harness.server({ pushDomains: ["corp.example"] });
+  const admitted: string[] = [];
+  const client = harness.client(server, {
+    resolve: ({ port }) => Promise.resolve(["127.0.0.9", "127.0.0.1"].map((host) => ({ host, port }))),
+    servers: [{ host: "vpn.example", port: server.server.port }],
+    admit: async ({ host }) => void admitted.push(host),
+  });
+  await untilConnected(client);
+  expect(admitted).toEqual(["127.0.0.9", "127.0.0.1"]);
+  expect(client.connected[0]?.searchDomains).toEqual(["corp.example"]);
+});
+
 test("startClient() pings an idle server and gives up one that does not answer", async () => {
   const server = await harness.server();
   const relay = await harness.relay(server.server.port);

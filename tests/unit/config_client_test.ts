@@ -18,7 +18,10 @@ describe("makeClientConfig()", () => {
       mtuBytes: 1420,
       splitTunnel: null,
       excludes: [],
+      allowLan: false,
+      killSwitch: false,
       useDns: true,
+      dns: null,
       caFile: null,
       requestedAddresses: [],
     });
@@ -40,6 +43,8 @@ describe("makeClientConfig()", () => {
     [{ server: "a", "split-tunnel": "10.0.0.1/8" }, "10.0.0.0/8"],
     [{ server: "a", "tun-ip": ["10.8.0.2", "10.8.0.3"] }, "one IPv4 address"],
     [{ server: "a", keepalive: "10" }, '"10"'],
+    [{ server: "a", dns: "dns.example" }, '"dns.example"'],
+    [{ server: "a", dns: "10.0.0.1", "no-dns": true }, "expected one of them"],
     [{ server: "a", nat: true }, 'Unknown key "nat"'],
   ])("refuses %p with a word about %p", (values, words) => {
     expect(() => config(values)).toThrow(words);

@@ -54,6 +54,7 @@ describe("makeServerConfig()", () => {
     [{ engine: "fast" }, 'Cannot use "fast": expected web or sync'],
     [{ "rekey-after": "10ms" }, "expected 50ms to 24h"],
     [{ "max-clients": "0" }, "from 1 to 65534"],
+    [{ "push-domain": "two words" }, '"two words"'],
   ])("refuses %p with a word about %p", (values, words) => {
     expect(() => config(values)).toThrow(words);
   });

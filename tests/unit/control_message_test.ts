@@ -132,6 +132,8 @@ test("decodeServerMessage() refuses wrong values of a configuration", () => {
     { routes: ["10.0.0.1/8"] },
     { routes: Array.from({ length: 1025 }, () => "10.0.0.0/8") },
     { dns: ["dns.example"] },
+    { searchDomains: ["two words"] },
+    { searchDomains: Array.from({ length: 33 }, () => "a.example") },
     { features: {} },
     { timers: { keepaliveMs: -1, sessionTimeoutMs: 1, rekeyAfterMs: 1000 } },
   ];
@@ -139,6 +141,16 @@ test("decodeServerMessage() refuses wrong values of a configuration", () => {
     const body = json({ ...plain(welcome), config: { ...welcome.config, ...change } });
     expect(() => decodeServerMessage(body)).toThrow(ProtocolError);
   }
+});
+
+test("decodeServerMessage() takes search domains, and says which value it refuses", () => {
+  const body = (change: object) => json({ ...plain(welcome), config: { ...welcome.config, ...change } });
+  const decoded = decodeServerMessage(body({ searchDomains: ["corp.example"] }));
+  expect(decoded).toMatchObject({ config: { searchDomains: ["corp.example"] } });
+  expect(() => decodeServerMessage(body({ dns: ["dns.example"] }))).toThrow(
+    'at "config.dns.0": Invalid value: Expected an address but received "dns.example"',
+  );
+  expect(() => decodeServerMessage(body({ mtu: 10 }))).toThrow('"config.mtu": Invalid value: Expected >=576');
 });
 
 test("decodeClientMessage() refuses base64 of another length or form", () => {

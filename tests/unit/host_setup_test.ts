@@ -1,11 +1,11 @@
 import { describe, expect, test } from "bun:test";
-import { existsSync, readdirSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { UsageError } from "../../lib/errors.ts";
 import { openHostSetup, repair } from "../../lib/host_setup.ts";
 import type { Instance } from "../../lib/instance.ts";
 import { networkNamespace, ownIdentity } from "../../lib/process_identity.ts";
-import { UndoJournal, type UndoStep } from "../../lib/undo_journal.ts";
+import { readJournal, UndoJournal, type UndoStep } from "../../lib/undo_journal.ts";
 import { memoryLog } from "../support/memory_log.ts";
 import { scratchDirectories } from "../support/scratch_directory.ts";
 
@@ -65,6 +65,39 @@ describe("openHostSetup", () => {
     const results = await Promise.allSettled([1, 2].map(() => openHostSetup(here, memoryLog().log)));
     expect(results.map(({ status }) => status).toSorted()).toEqual(["fulfilled", "rejected"]);
     for (const result of results) if (result.status === "fulfilled") await result.value.restore();
+  });
+
+  test("refuses also when the running program is of another version", async () => {
+    const here = instance();
+    leaveJournal(here, [], ownIdentity().startTime);
+    const text = readFileSync(here.journalPath, "utf8");
+    writeFileSync(here.journalPath, text.replace('"version":1', '"version":9,"news":{}'));
+    await expect(openHostSetup(here, memoryLog().log)).rejects.toThrow("is already running");
+    expect(await repair(here, memoryLog().log)).toBeFalse();
+  });
+
+  test("a journal of another version is kept, with what could be read of it undone", async () => {
+    const here = instance();
+    const file = join(here.stateDir, "file");
+    leaveJournal(here, [fileStep(file)]);
+    const text = readFileSync(here.journalPath, "utf8");
+    writeFileSync(here.journalPath, `${text.replace('"version":1', '"version":9')}{"kind":"unheard-of"}\n`);
+    const { log, lines } = memoryLog();
+    const setup = await openHostSetup(here, log);
+    expect(existsSync(file)).toBeFalse();
+    expect(lines.at(-1)?.message).toMatch(/damaged or of another version.*kept as ".*\.damaged"/);
+    await setup.restore();
+    expect(readdirSync(here.stateDir)).toEqual(["client-omail0.journal.damaged"]);
+  });
+
+  test("a dead predecessor's kill switch stays if we lay our own, and after our failure", async () => {
+    const here = instance();
+    const step: UndoStep = { kind: "kill-switch", table: "omail_kill_no_such_tun" };
+    leaveJournal(here, [step]);
+    const setup = await openHostSetup(here, memoryLog().log, { keepKillSwitch: true });
+    expect(readJournal(here.journalPath)?.steps).toEqual([step]);
+    await setup.restore(true);
+    expect(readJournal(here.journalPath)?.steps).toEqual([step]);
   });
 
   test("puts back first what a dead predecessor left", async () => {

@@ -13,7 +13,7 @@ const PLAN: ServerPlan = {
 
 describe("linkLines", () => {
   test("both families, IPv6 without duplicate address detection", () => {
-    expect(linkLines(PLAN, true)).toEqual([
+    expect(linkLines(PLAN, true, null)).toEqual([
       "address flush dev omail0",
       "link set dev omail0 mtu 1420 txqueuelen 1000",
       "link set dev omail0 addrgenmode none",
@@ -23,8 +23,20 @@ describe("linkLines", () => {
     ]);
   });
 
+  test("after another plan only what differs changes, and what is new comes before what is old goes", () => {
+    const before = { ...PLAN, addresses: ["10.8.0.1/24", "10.9.0.1/24", "fd00:9::1/64"] };
+    expect(linkLines(PLAN, true, before)).toEqual([
+      "link set dev omail0 mtu 1420 txqueuelen 1000",
+      "link set dev omail0 addrgenmode none",
+      "address add fd00::1/64 dev omail0 nodad",
+      "link set dev omail0 up",
+      "address del 10.9.0.1/24 dev omail0",
+      "address del fd00:9::1/64 dev omail0",
+    ]);
+  });
+
   test("without IPv6 there is no line that needs it", () => {
-    expect(linkLines(PLAN, false).filter((line) => /fd00|addrgenmode/.test(line))).toEqual([]);
+    expect(linkLines(PLAN, false, null).filter((line) => /fd00|addrgenmode/.test(line))).toEqual([]);
   });
 });
 

@@ -15,8 +15,11 @@ const BASE: ClientPlan = {
   fullTunnel: false,
   routes: [],
   excludes: [],
-  server: { address: "198.51.100.1", port: 51820 },
+  allowLan: false,
+  endpoints: [{ address: "198.51.100.1", port: 51820 }],
   dns: [],
+  searchDomains: [],
+  guardDns: true,
 };
 
 const texts = (plan: Partial<ClientPlan>) =>
@@ -37,6 +40,15 @@ describe("planRoutes: tunnelRoutes", () => {
   test("never contain the server, so that the tunnel cannot swallow its own packets", () => {
     expect(texts({ routes: ["198.51.100.0/30"] })).toEqual(["198.51.100.0/32", "198.51.100.2/31"]);
     expect(texts({ routes: ["198.51.100.1/32"] })).toEqual([]);
+  });
+
+  test("never contain any server that may be dialled", () => {
+    const endpoints = ["198.51.100.1", "198.51.100.2"].map((address) => ({ address, port: 1 }));
+    expect(texts({ endpoints, routes: ["198.51.100.0/30"] })).toEqual(["198.51.100.0/32", "198.51.100.3/32"]);
+  });
+
+  test("lead to the tunnel's DNS servers, unless the kernel's own route or a server's address does", () => {
+    expect(texts({ dns: ["10.8.0.1", "192.0.2.53", "198.51.100.1"] })).toEqual(["192.0.2.53/32"]);
   });
 
   test("never contain an excluded network", () => {

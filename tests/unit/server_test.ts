@@ -47,6 +47,8 @@ test("startServer() refuses wrong options before it listens", async () => {
     { users: [] },
     { pushRoutes: ["10.0.0.1/8"] },
     { pushDns: ["ten"] },
+    { pushDomains: ["two words"] },
+    { pushDomains: Array.from({ length: 33 }, (_, i) => `d${i}.example`) },
     { allowFrom: ["0.0.0.0/33"] },
   ];
   for (const options of wrong) {

@@ -14,7 +14,8 @@ function machineOf(answer: CommandResult) {
 }
 
 const FINE: CommandResult = { status: 0, stdout: "", stderr: "" };
-const DIFFERENCE = { added: ["192.168.50.0/24", "fd50::/64"], removed: ["192.168.51.0/24"] };
+const BEFORE = ["192.168.51.0/24", "192.168.52.0/24"];
+const AFTER = ["192.168.50.0/24", "192.168.52.0/24", "fd50::/64"];
 
 test("routeDifference() names what is new and what is gone", () => {
   expect(routeDifference(["a", "b"], ["b", "c"])).toEqual({ added: ["c"], removed: ["a"] });
@@ -22,11 +23,12 @@ test("routeDifference() names what is new and what is gone", () => {
 });
 
 describe("siteRouteChange() on Linux", () => {
-  test("removes, then adds, in one process, and knows the way back of what it adds", async () => {
+  test("removes, then adds, in one process, and knows the way back of all that is there then", async () => {
     const { commands, run } = machineOf(FINE);
-    const change = siteRouteChange("omail0", DIFFERENCE, run, memoryLog().log, "linux");
+    const change = siteRouteChange("omail0", BEFORE, AFTER, run, memoryLog().log, "linux");
     expect(change.undo).toEqual([
       { kind: "route", family: 4, route: ["192.168.50.0/24", "dev", "omail0"] },
+      { kind: "route", family: 4, route: ["192.168.52.0/24", "dev", "omail0"] },
       { kind: "route", family: 6, route: ["fd50::/64", "dev", "omail0"] },
     ]);
     await change.apply();
@@ -39,7 +41,7 @@ describe("siteRouteChange() on Linux", () => {
     const { log, lines } = memoryLog();
     const stderr = "RTNETLINK answers: File exists\nCommand failed -:2\n";
     const { run } = machineOf({ status: 1, stdout: "", stderr });
-    await siteRouteChange("omail0", DIFFERENCE, run, log, "linux").apply();
+    await siteRouteChange("omail0", BEFORE, AFTER, run, log, "linux").apply();
     expect(lines).toEqual([
       { level: "warn", message: expect.stringContaining("ip route add 192.168.50.0/24 dev omail0") },
     ]);
@@ -48,7 +50,7 @@ describe("siteRouteChange() on Linux", () => {
 
 test("siteRouteChange() on macOS is route(8), with its way back", async () => {
   const { commands, run } = machineOf(FINE);
-  const change = siteRouteChange("utun5", DIFFERENCE, run, memoryLog().log, "darwin");
+  const change = siteRouteChange("utun5", BEFORE, AFTER, run, memoryLog().log, "darwin");
   expect(change.undo[0]).toEqual({
     kind: "command",
     argv: ["route", "-q", "-n", "delete", "-inet", "192.168.50.0/24", "-interface", "utun5"],

@@ -1,12 +1,11 @@
 import { describe, expect, test } from "bun:test";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import * as fc from "fast-check";
 import {
   keepDamagedJournal,
   parseJournal,
   readJournal,
-  survivesReboot,
   UndoJournal,
   type JournalHeader,
   type UndoStep,
@@ -17,6 +16,7 @@ import { scratchDirectories } from "../support/scratch_directory.ts";
 const scratch = scratchDirectories();
 
 const HEADER: JournalHeader = { version: 1, bootId: "b", pid: 7, startTime: "99", tun: "omail0", netns: "1" };
+const OWNER = { bootId: "b", pid: 7, startTime: "99" };
 const STEPS: readonly UndoStep[] = [
   { kind: "rule", family: 4, selector: ["pref", "30000", "lookup", "main"] },
   { kind: "nft-table", table: "omail_omail0" },
@@ -35,7 +35,7 @@ describe("UndoJournal", () => {
     const journal = new UndoJournal(path, HEADER);
     journal.append(STEPS.slice(0, 1));
     journal.append(STEPS.slice(1));
-    expect(readJournal(path)).toEqual({ header: HEADER, steps: STEPS, damaged: false });
+    expect(readJournal(path)).toEqual({ header: HEADER, owner: OWNER, steps: STEPS, damaged: false });
     expect(journal.steps).toEqual(STEPS);
     journal.remove();
   });
@@ -46,8 +46,41 @@ describe("UndoJournal", () => {
     journal.append(STEPS);
     journal.clear();
     journal.append(STEPS.slice(2));
-    expect(readJournal(path)).toEqual({ header: HEADER, steps: STEPS.slice(2), damaged: false });
+    expect(readJournal(path)).toEqual({
+      header: HEADER,
+      owner: OWNER,
+      steps: STEPS.slice(2),
+      damaged: false,
+    });
     journal.remove();
+  });
+
+  test("replace leaves the new steps in one move, and nothing beside the file", () => {
+    const directory = scratch();
+    const path = join(directory, "j");
+    const journal = new UndoJournal(path, HEADER);
+    journal.append(STEPS);
+    journal.replace(STEPS.slice(1, 2));
+    journal.append(STEPS.slice(2));
+    expect(readJournal(path)).toEqual({
+      header: HEADER,
+      owner: OWNER,
+      steps: STEPS.slice(1),
+      damaged: false,
+    });
+    expect(readdirSync(directory)).toEqual(["j"]);
+    journal.clear();
+    expect(readJournal(path)?.steps).toEqual([]);
+    journal.remove();
+  });
+
+  test("close leaves the file for a later process", () => {
+    const path = join(scratch(), "j");
+    const journal = new UndoJournal(path, HEADER);
+    journal.append(STEPS);
+    journal.close();
+    journal.remove();
+    expect(readJournal(path)?.steps).toEqual([...STEPS]);
   });
 
   test("never takes over a file that exists", () => {
@@ -82,14 +115,15 @@ describe("parseJournal", () => {
     lines[2] = "{]";
     expect(parseJournal(lines.join("\n"))).toEqual({
       header: HEADER,
+      owner: OWNER,
       steps: [STEPS[0], STEPS[2]] as UndoStep[],
       damaged: true,
     });
   });
 
-  test("another version has no header, but its known steps count", () => {
-    const found = parseJournal(WHOLE.replace('"version":1', '"version":2'));
-    expect(found).toEqual({ header: null, steps: STEPS, damaged: true });
+  test("another version has no header, but its writer is known and its known steps count", () => {
+    const found = parseJournal(WHOLE.replace('"version":1', '"version":2,"more":[]'));
+    expect(found).toEqual({ header: null, owner: OWNER, steps: STEPS, damaged: true });
   });
 
   test("a step with an unknown field is not carried out by guess", () => {
@@ -104,10 +138,6 @@ describe("parseJournal", () => {
     );
     check(fc.property(text, (each) => void parseJournal(each)));
   });
-});
-
-test("survivesReboot: files do, the kernel's memory does not", () => {
-  expect(STEPS.map(survivesReboot)).toEqual([false, false, true]);
 });
 
 test("keepDamagedJournal: moves the file aside", () => {

@@ -1,0 +1,80 @@
+/**
+ * A server that logs clients in as it should and then tells them nonsense.
+ *
+ * Use: lying_server.ts FIRST_PORT LIE... Each LIE is JSON that replaces keys of a good configuration; the n-th is told on port
+ * FIRST_PORT + n. The user is `default`, the password PASSWORD of the harness.
+ */
+
+import { makeSelfSignedCertificate } from "../../../lib/certificate.ts";
+import { decodeClientMessage, encodeMessage, type SessionConfig } from "../../../lib/control_message.ts";
+import { ServerHandshake } from "../../../lib/handshake_server.ts";
+import type { Log } from "../../../lib/log.ts";
+import { makeVerifier } from "../../../lib/password.ts";
+import { listenControl, type PendingConnection } from "../../../lib/tls_control.ts";
+import { PASSWORD } from "../harness/omail.ts";
+
+const GOOD: SessionConfig = {
+  sessionId: 7,
+  addresses: ["10.8.0.2/24"],
+  mtu: 1420,
+  routes: [],
+  dns: [],
+  timers: { keepaliveMs: 10_000, sessionTimeoutMs: 60_000, rekeyAfterMs: 120_000 },
+  features: { offload: false },
+};
+const ITERATIONS = 4096;
+
+const [firstPort = "", ...lies] = process.argv.slice(2);
+const random = (length: number) => crypto.getRandomValues(new Uint8Array(length));
+const verifier = makeVerifier(PASSWORD, random(16), ITERATIONS);
+const certificate = await makeSelfSignedCertificate({
+  name: "liar",
+  hosts: ["localhost"],
+  nowMs: Date.now(),
+  validDays: 1,
+});
+const write = (message: string): void => console.error(message);
+const log: Log = { error: write, warn: write, info: write, debug: () => undefined };
+
+for (const [index, lie] of lies.entries()) {
+  await listenControl({
+    listen: { host: "", port: Number(firstPort) + index },
+    identity: { certPem: certificate.certPem, keyPem: certificate.keyPem },
+    maxPending: 10,
+    maxPendingPerAddress: 10,
+    handshakeTimeoutMs: 10_000,
+    tlsTimeoutMs: 10_000,
+    helloTimeoutMs: 10_000,
+    admit: () => null,
+    keyOf: (address) => address,
+    onConnection: (pending) => void serve(pending, lie),
+    log,
+  });
+}
+console.log("listening");
+
+async function serve({ connection }: PendingConnection, lie: string): Promise<void> {
+  // What is sent is not what the types allow: that is the point.
+  const config = { ...GOOD, ...JSON.parse(lie) } as SessionConfig;
+  const grant = { config, resumeToken: random(32), lastEpoch: -1 };
+  const policy = {
+    needsCode: () => false,
+    acceptCode: () => false,
+    verifierOf: () => verifier,
+    openSession: () => Promise.resolve(grant),
+    resumeSession: () => Promise.resolve(null),
+  };
+  const handshake = new ServerHandshake(
+    policy,
+    (label, context) => connection.exportKey(label, context),
+    random,
+  );
+  for (;;) {
+    const body = await connection.receive();
+    if (body === null) return;
+    const message = decodeClientMessage(body);
+    if (message.type !== "hello" && message.type !== "proof") continue;
+    const step = await handshake.receive(message);
+    if (step.kind !== "refuse") connection.send(encodeMessage(step.message));
+  }
+}
