@@ -30,6 +30,7 @@ export interface SessionStatus {
 }
 
 export interface ServerStatus {
+  readonly refusals?: Readonly<Record<string, number>>;
   readonly tun: string;
   readonly sessions: readonly SessionStatus[];
   readonly totals: { readonly drops: Readonly<Record<string, number>> };
