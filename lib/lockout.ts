@@ -20,6 +20,11 @@ export interface Ban {
   readonly seconds: number;
 }
 
+/** Failures within the window that shut out. */
+export type MaxFailures = Readonly<Record<Ban["subject"], number>>;
+
+export const DEFAULT_MAX_FAILURES: MaxFailures = { address: MAX_ADDRESS_FAILURES, user: MAX_USER_FAILURES };
+
 interface Failure {
   readonly user: string;
   readonly atMs: number;
@@ -38,15 +43,19 @@ export class Lockout {
     address: new Map(),
     user: new Map(),
   };
+  readonly #most: MaxFailures;
   /** Pairs of user and address that logged in, the longest ago first. */
   readonly #homes = new Set<string>();
+
+  constructor(most: MaxFailures = DEFAULT_MAX_FAILURES) {
+    this.#most = most;
+  }
 
   /** A log-in failed. @returns who is shut out by it from now on */
   failed(user: string, address: string, nowMs: number): readonly Ban[] {
     const key = limitKey(address);
-    const bans = [this.#count("address", key, user, nowMs, MAX_ADDRESS_FAILURES)];
-    if (!this.#homes.has(homeOf(user, key)))
-      bans.push(this.#count("user", user, user, nowMs, MAX_USER_FAILURES));
+    const bans = [this.#count("address", key, user, nowMs)];
+    if (!this.#homes.has(homeOf(user, key))) bans.push(this.#count("user", user, user, nowMs));
     return bans.filter((ban) => ban !== null);
   }
 
@@ -90,7 +99,8 @@ export class Lockout {
     return lifted;
   }
 
-  #count(subject: Ban["subject"], value: string, user: string, nowMs: number, most: number): Ban | null {
+  #count(subject: Ban["subject"], value: string, user: string, nowMs: number): Ban | null {
+    const most = this.#most[subject];
     const suspects = this.#suspects[subject];
     const suspect = suspects.get(value) ?? { failures: [], bans: 0, ban: null };
     suspects.delete(value);

@@ -9,7 +9,7 @@
 import { type AccessList, isAllowed } from "./access_list.ts";
 import type { Refusal } from "./handshake.ts";
 import { HandshakeLimiter, type HandshakeRates } from "./handshake_limiter.ts";
-import { type Ban, Lockout } from "./lockout.ts";
+import { type Ban, Lockout, type MaxFailures } from "./lockout.ts";
 
 /** Why a connection is cut off before TLS. */
 export type DoorRefusal = "not-allowed" | "rate-limited";
@@ -17,11 +17,12 @@ export type DoorRefusal = "not-allowed" | "rate-limited";
 /** State of the door. */
 export class LoginGuard {
   readonly #limiter: HandshakeLimiter;
-  readonly #lockout = new Lockout();
+  readonly #lockout: Lockout;
   readonly #lists: () => AccessList;
 
   /** @param lists the networks that may connect at the moment */
-  constructor(rates: HandshakeRates, lists: () => AccessList, nowMs: number) {
+  constructor(rates: HandshakeRates, lists: () => AccessList, nowMs: number, failures?: MaxFailures) {
+    this.#lockout = new Lockout(failures);
     this.#limiter = new HandshakeLimiter(rates, nowMs);
     this.#lists = lists;
   }

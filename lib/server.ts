@@ -81,7 +81,8 @@ class ControlServer implements RunningServer, ConnectionEvents {
     this.#audit = options.audit ?? NO_AUDIT;
     this.#startedMs = options.clock.monotonicMs();
     this.#lists = makeAccessList(options.allowFrom, options.denyFrom);
-    this.#guard = new LoginGuard(this.#timings.handshakeRates, () => this.#lists, this.#startedMs);
+    const { handshakeRates, maxFailures } = this.#timings;
+    this.#guard = new LoginGuard(handshakeRates, () => this.#lists, this.#startedMs, maxFailures);
     this.#users = new ServerUsers(options.serverSecret);
     const own = options.addresses.map(parsePrefix);
     const pool = new AddressPool(own);

@@ -20,7 +20,7 @@ import {
   SESSION_TIMEOUT_MS,
   TLS_TIMEOUT_MS,
 } from "./limits.ts";
-import type { Ban } from "./lockout.ts";
+import { type Ban, DEFAULT_MAX_FAILURES, type MaxFailures } from "./lockout.ts";
 import type { Log } from "./log.ts";
 import type { ConnectedMember } from "./policy_keeper.ts";
 import type { UserPassword } from "./server_users.ts";
@@ -82,6 +82,7 @@ export interface ServerTimings {
   readonly helloTimeoutMs: number;
   /** Handshakes a second. */
   readonly handshakeRates: HandshakeRates;
+  readonly maxFailures: MaxFailures;
   readonly sessionTimeoutMs: number;
   readonly resumeTokenTtlMs: number;
   /** How often silent sessions are looked for. */
@@ -128,6 +129,7 @@ export const DEFAULT_SERVER_TIMINGS: ServerTimings = {
   tlsTimeoutMs: TLS_TIMEOUT_MS,
   helloTimeoutMs: HELLO_TIMEOUT_MS,
   handshakeRates: DEFAULT_HANDSHAKE_RATES,
+  maxFailures: DEFAULT_MAX_FAILURES,
   sessionTimeoutMs: SESSION_TIMEOUT_MS,
   resumeTokenTtlMs: RESUME_TOKEN_TTL_MS,
   sweepMs: 1_000,
