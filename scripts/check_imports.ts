@@ -231,6 +231,7 @@ const RANKS: readonly Rank[] = [
       "cli/client.ts",
       "cli/kick.ts",
       "cli/unban.ts",
+      "cli/audit_record.ts",
       "cli/audit_text.ts",
       "cli/audit.ts",
       "cli/reload.ts",
