@@ -115,6 +115,8 @@ const hello = v.strictObject({
   auth: v.union([
     v.strictObject({ scram: scramText }),
     v.strictObject({ resume: bytes(RESUME_TOKEN_BYTES) }),
+    // the certificate that the client showed in TLS
+    v.strictObject({ certificate: v.literal(true) }),
   ]),
   keyShare: clientKeyShare,
 });
@@ -141,7 +143,7 @@ const sessionConfig = v.strictObject({
 });
 const welcome = v.strictObject({
   type: v.literal("welcome"),
-  /** server-final message; absent after a resumption, which proves the server by its certificate. */
+  /** server-final message; absent where the server's certificate proves it: after a resumption, or without password. */
   scram: v.optional(scramText),
   config: sessionConfig,
   resumeToken: bytes(RESUME_TOKEN_BYTES),

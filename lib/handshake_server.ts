@@ -12,6 +12,7 @@ import type {
   ServerMessage,
   SessionConfig,
 } from "./control_message.ts";
+import type { Proofs } from "./auth_mode.ts";
 import { equalBytes } from "./bytes.ts";
 import { CONTROL_VERSION } from "./control_message.ts";
 import type { EpochKeys } from "./data_plane_message.ts";
@@ -41,11 +42,21 @@ export interface SessionGrant {
   readonly lastEpoch: number;
 }
 
-/** Decides who may log in, and keeps the sessions. */
+/** What a server thinks of the certificate that a client showed in TLS. */
+export type CertificateStanding =
+  | { readonly kind: "none" }
+  | { readonly kind: "accepted"; readonly user: string }
+  | { readonly kind: "refused"; readonly refusal: Refusal };
+
+/** Decides who may log in, and keeps the sessions. One for each connection. */
 export interface HandshakePolicy {
+  /** Judges this connection's certificate. */
+  certificate(): Promise<CertificateStanding>;
+  /** Why these proofs are not enough; `user` is null before it is known. Null when they are. */
+  proofRefusal(user: string | null, proofs: Proofs): Refusal | null;
   /** The verifier of a user; for an unknown one a fake that costs the same. */
   verifierOf(user: string): Promise<Verifier>;
-  /** Opens a session for a user who proved the password. */
+  /** Opens a session for a user who proved enough. */
   openSession(user: string, hello: Hello): Promise<SessionGrant | Refusal>;
   /** Uses a resume token up. Null when it is unknown, used or expired. */
   resumeSession(token: Uint8Array<ArrayBuffer>, hello: Hello): Promise<SessionGrant | null>;
@@ -68,12 +79,21 @@ export type ServerStep =
 /** A wrong password and an unknown user get this same answer. */
 const WRONG_CREDENTIALS: Refusal = { code: "refused", reason: "The user name or the password is wrong" };
 
+/** A log-in by password that waits for the proof. */
+interface Login {
+  readonly hello: Hello;
+  readonly scram: ScramServer;
+  readonly verifier: Verifier;
+  /** Whom the certificate names; null without one. */
+  readonly certificateUser: string | null;
+}
+
 /** One log-in; call {@link receive} for each message until it is established or refused. */
 export class ServerHandshake {
   readonly #policy: HandshakePolicy;
   readonly #exporter: KeyExporter;
   readonly #random: RandomBytes;
-  #login: { hello: Hello; scram: ScramServer; verifier: Verifier } | null = null;
+  #login: Login | null = null;
   #resumeTried = false;
 
   constructor(policy: HandshakePolicy, exporter: KeyExporter, random: RandomBytes) {
@@ -88,7 +108,7 @@ export class ServerHandshake {
     if (login === null && message.type === "hello") return await this.#hello(message);
     if (login !== null && message.type === "proof") {
       this.#login = null;
-      return await this.#proof(login.hello, login.scram, login.verifier, message.scram);
+      return await this.#proof(login, message.scram);
     }
     throw new ProtocolError(
       `Cannot use message "${message.type}" now: expected ${login === null ? "hello" : "proof"}`,
@@ -105,19 +125,40 @@ export class ServerHandshake {
     if (hello.keyShare.epoch !== 0) {
       throw new ProtocolError(`Cannot start a session with epoch "${hello.keyShare.epoch}": expected 0`);
     }
+    const standing = await this.#policy.certificate();
+    // also where the password would do: whose device was revoked may still know it
+    if (standing.kind === "refused") return { kind: "refuse", refusal: standing.refusal, user: "" };
+    const certificateUser = standing.kind === "accepted" ? standing.user : null;
+    if ("certificate" in hello.auth) return await this.#certificate(hello, certificateUser);
+    return await this.#scram(hello, hello.auth.scram, certificateUser);
+  }
+
+  /** TLS has proved the certificate; the client has checked ours, so nothing more is to be proved. */
+  async #certificate(hello: Hello, user: string | null): Promise<ServerStep> {
+    if (user === null) {
+      const reason = "Cannot log in by certificate: none was shown, or this server accepts none";
+      return { kind: "refuse", refusal: { code: "refused", reason }, user: "" };
+    }
+    const refusal = this.#policy.proofRefusal(user, { password: false, certificate: true });
+    if (refusal !== null) return { kind: "refuse", refusal, user };
+    const exchange = await answerExchange(hello.keyShare);
+    const grant = await this.#policy.openSession(user, hello);
+    if ("code" in grant) return { kind: "refuse", refusal: grant, user };
+    return await this.#establish(hello, grant, exchange, null);
+  }
+
+  async #scram(hello: Hello, clientFirst: string, certificateUser: string | null): Promise<ServerStep> {
+    const early = this.#policy.proofRefusal(null, { password: true, certificate: certificateUser !== null });
+    if (early !== null) return { kind: "refuse", refusal: early, user: "" };
     const binding = tlsExporterBinding(this.#exporter(TLS_EXPORTER_LABEL, new Uint8Array(0)));
-    const scram = new ScramServer(hello.auth.scram, nonceText(this.#random(NONCE_RANDOM_BYTES)), binding);
+    const scram = new ScramServer(clientFirst, nonceText(this.#random(NONCE_RANDOM_BYTES)), binding);
     const verifier = await this.#policy.verifierOf(scram.user);
-    this.#login = { hello, scram, verifier };
+    this.#login = { hello, scram, verifier, certificateUser };
     return { kind: "reply", message: { type: "challenge", scram: scram.challenge(verifier) } };
   }
 
-  async #proof(
-    hello: Hello,
-    scram: ScramServer,
-    verifier: Verifier,
-    clientFinal: string,
-  ): Promise<ServerStep> {
+  async #proof(login: Login, clientFinal: string): Promise<ServerStep> {
+    const { hello, scram, verifier, certificateUser } = login;
     const { user } = scram;
     const serverFinal = await scram.finish(clientFinal, verifier);
     if (serverFinal === null) return { kind: "refuse", refusal: WRONG_CREDENTIALS, user };
@@ -126,6 +167,10 @@ export class ServerHandshake {
     const current = await this.#policy.verifierOf(user);
     if (!equalBytes(current.storedKey, verifier.storedKey))
       return { kind: "refuse", refusal: WRONG_CREDENTIALS, user };
+    const refusal =
+      otherUserRefusal(user, certificateUser) ??
+      this.#policy.proofRefusal(user, { password: true, certificate: certificateUser !== null });
+    if (refusal !== null) return { kind: "refuse", refusal, user };
     const grant = await this.#policy.openSession(user, hello);
     if ("code" in grant) return { kind: "refuse", refusal: grant, user };
     return await this.#establish(hello, grant, exchange, serverFinal);
@@ -154,6 +199,15 @@ export class ServerHandshake {
     const message = { type: "welcome", ...proof, config, resumeToken, keyShare } as const;
     return { kind: "established", message, sessionId: config.sessionId, keys, hello };
   }
+}
+
+/** Password and certificate must be the same user's. */
+function otherUserRefusal(user: string, certificateUser: string | null): Refusal | null {
+  if (certificateUser === null || certificateUser === user) return null;
+  return {
+    code: "refused",
+    reason: `Cannot log in: the certificate names "${certificateUser}", expected the user of the password`,
+  };
 }
 
 /**

@@ -13,6 +13,12 @@ import type { GoodbyeCode, SessionConfig } from "./control_message.ts";
 import type { EpochKeys, FromDataPlane, StatsReport } from "./data_plane_message.ts";
 import { OmailError } from "./errors.ts";
 import { ResumeTokens } from "./resume_tokens.ts";
+import {
+  acceptsCertificates,
+  PASSWORD_ONLY,
+  type ServerAuth,
+  sessionProblem,
+} from "./server_certificates.ts";
 import { type ConnectedSession, type ConnectionEvents, ServerConnection } from "./server_connection.ts";
 import {
   checkReloadable,
@@ -76,6 +82,7 @@ class ControlServer implements RunningServer, ConnectionEvents {
       clock: options.clock,
       random: randomBytes,
       maxClients: () => this.#current.maxClients,
+      auth: () => this.#auth,
       configNow: () => this.#configNow(),
       takeOver: (session) => this.#endSession(session, "replaced", "A new log-in took the session's place"),
     };
@@ -88,6 +95,10 @@ class ControlServer implements RunningServer, ConnectionEvents {
     return this.#listener?.port ?? 0;
   }
 
+  get #auth(): ServerAuth {
+    return this.#current.auth ?? PASSWORD_ONLY;
+  }
+
   async start(): Promise<void> {
     const { listen, certificate, log, dataPlane } = this.#options;
     checkReloadable(this.#current);
@@ -96,6 +107,8 @@ class ControlServer implements RunningServer, ConnectionEvents {
     this.#listener = await listenControl({
       listen,
       identity: certificate,
+      askForCertificate: acceptsCertificates(this.#auth),
+      clientCaPem: this.#auth.trust?.caPem ?? null,
       maxPending: this.#timings.maxPending,
       handshakeTimeoutMs: this.#timings.handshakeTimeoutMs,
       mayConnect: (address) => this.#mayConnect(address),
@@ -135,11 +148,9 @@ class ControlServer implements RunningServer, ConnectionEvents {
     const next = { ...this.#current, ...changed };
     checkReloadable(next);
     if (changed.users !== undefined) await this.#users.replace(changed.users);
-    if (changed.certificate !== undefined) this.#listener?.setIdentity(changed.certificate);
     this.#current = next;
-    for (const session of this.#sessions.all()) {
-      if (!this.#users.has(session.user)) this.#endSession(session, "refused", "The user was removed");
-    }
+    this.#listener?.setIdentity(next.certificate, this.#auth.trust?.caPem ?? null);
+    this.#endRefused();
   }
 
   async stop(reason: string): Promise<void> {
@@ -163,7 +174,11 @@ class ControlServer implements RunningServer, ConnectionEvents {
 
   #accept(pending: PendingConnection): void {
     const { clock, log } = this.#options;
-    const policy = new ServerPolicy(this.#policyContext, pending.connection.remote);
+    const policy = new ServerPolicy(
+      this.#policyContext,
+      pending.connection.remote,
+      pending.connection.peerCertificates(),
+    );
     const connection = new ServerConnection({
       pending,
       policy,
@@ -238,8 +253,19 @@ class ControlServer implements RunningServer, ConnectionEvents {
 
   // --- Sessions end ---
 
+  /** Ends the sessions of users who are gone, and of certificates that are revoked or have expired. */
+  #endRefused(): void {
+    const wallMs = this.#options.clock.wallMs();
+    const hasPassword = (user: string): boolean => this.#users.has(user);
+    for (const session of this.#sessions.all()) {
+      const problem = sessionProblem(session, this.#auth, hasPassword, wallMs);
+      if (problem !== null) this.#endSession(session, "refused", problem);
+    }
+  }
+
   #sweep(): void {
     const { clock, log } = this.#options;
+    this.#endRefused();
     for (const session of this.#sessions.silent(clock.monotonicMs(), this.#timings.sessionTimeoutMs)) {
       log.info("session timed out", fieldsOf(session));
       this.#endSession(session, "timeout", "Nothing was heard of the client");

@@ -14,6 +14,7 @@ import {
   SESSION_TIMEOUT_MS,
 } from "./limits.ts";
 import type { Log } from "./log.ts";
+import { acceptsCertificates, PASSWORD_ONLY, type ServerAuth } from "./server_certificates.ts";
 import type { UserPassword } from "./server_users.ts";
 import type { ServerStatus } from "./status.ts";
 
@@ -29,6 +30,8 @@ export interface ReloadableOptions {
   readonly rekeyAfterMs: number;
   readonly users: readonly UserPassword[];
   readonly certificate: CertificatePair;
+  /** How clients prove who they are; by password where it is missing. */
+  readonly auth?: ServerAuth;
 }
 
 export interface ServerOptions extends ReloadableOptions {
@@ -100,7 +103,7 @@ export function checkReloadable(options: ReloadableOptions): void {
   options.pushRoutes.forEach(parseNetwork);
   options.allowFrom.forEach(parseNetwork);
   options.pushDns.forEach(parseAddress);
-  if (options.users.length === 0)
+  if (options.users.length === 0 && !acceptsCertificates(options.auth ?? PASSWORD_ONLY))
     throw new UsageError("Cannot run without users: expected a password or [[users]]");
   checkCount("DNS servers", options.pushDns.length, MAX_PUSHED_DNS);
   checkCount("routes", options.pushRoutes.length, MAX_PUSHED_ROUTES);

@@ -1,15 +1,19 @@
 /** Who gets a session on a server, and which: the answers to `handshake_server.ts`. */
 
 import { type HostPort, parseAddress } from "./address.ts";
+import type { Proofs } from "./auth_mode.ts";
+import type { ClientCertificate } from "./certificate_check.ts";
 import type { Clock } from "./clock.ts";
 import { type Hello, RESUME_TOKEN_BYTES, type SessionConfig } from "./control_message.ts";
 import type { RandomBytes, Refusal } from "./handshake.ts";
-import type { HandshakePolicy, SessionGrant } from "./handshake_server.ts";
+import type { CertificateStanding, HandshakePolicy, SessionGrant } from "./handshake_server.ts";
 import type { Verifier } from "./password.ts";
 import type { ResumeTokens } from "./resume_tokens.ts";
+import { judgePeer, proofRefusal, type ServerAuth, sessionProblem } from "./server_certificates.ts";
 import type { ConnectedSession, ServerConnection } from "./server_connection.ts";
 import type { OpenRequest, ServerSessions } from "./server_sessions.ts";
 import type { ServerUsers } from "./server_users.ts";
+import type { PeerCertificates } from "./tls_peer.ts";
 
 /** What the policy decides on. */
 export interface PolicyContext {
@@ -19,6 +23,7 @@ export interface PolicyContext {
   readonly clock: Clock;
   readonly random: RandomBytes;
   readonly maxClients: () => number;
+  readonly auth: () => ServerAuth;
   /** What a session is told, but for its ID and addresses. */
   readonly configNow: () => Omit<SessionConfig, "sessionId" | "addresses">;
   /** Ends a session whose place a new log-in takes. */
@@ -29,10 +34,24 @@ export interface PolicyContext {
 export class ServerPolicy implements HandshakePolicy {
   readonly #context: PolicyContext;
   readonly #endpoint: HostPort;
+  readonly #peer: PeerCertificates;
+  #certificate: ClientCertificate | null = null;
 
-  constructor(context: PolicyContext, endpoint: HostPort) {
+  constructor(context: PolicyContext, endpoint: HostPort, peer: PeerCertificates) {
     this.#context = context;
     this.#endpoint = endpoint;
+    this.#peer = peer;
+  }
+
+  async certificate(): Promise<CertificateStanding> {
+    const { auth, users, clock } = this.#context;
+    const judged = await judgePeer(this.#peer, auth(), (user) => users.has(user), clock.wallMs());
+    this.#certificate = judged.certificate ?? null;
+    return judged;
+  }
+
+  proofRefusal(user: string | null, proofs: Proofs): Refusal | null {
+    return proofRefusal(user, proofs, this.#context.auth());
   }
 
   verifierOf(user: string): Promise<Verifier> {
@@ -50,6 +69,7 @@ export class ServerPolicy implements HandshakePolicy {
       user,
       wanted,
       endpoint: this.#endpoint,
+      certificate: this.#certificate,
       nowMs: clock.monotonicMs(),
       wallMs: clock.wallMs(),
     };
@@ -71,10 +91,16 @@ export class ServerPolicy implements HandshakePolicy {
   }
 
   async resumeSession(token: Uint8Array<ArrayBuffer>): Promise<SessionGrant | null> {
-    const { tokens, sessions, clock, users } = this.#context;
+    const { tokens, sessions, clock, users, auth } = this.#context;
     const id = await tokens.redeem(token, clock.monotonicMs());
     const session = id === null ? undefined : sessions.find(id);
-    if (session === undefined || !users.has(session.user)) return null;
+    if (session === undefined) return null;
+    if (sessionProblem(session, auth(), (user) => users.has(user), clock.wallMs()) !== null) return null;
+    // whoever opened it with a certificate comes back with the same
+    if (session.certificate !== null) {
+      const judged = await judgePeer(this.#peer, auth(), (user) => users.has(user), clock.wallMs());
+      if (judged.certificate?.fingerprint !== session.certificate.fingerprint) return null;
+    }
     return await this.#grant(session);
   }
 

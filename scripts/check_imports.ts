@@ -21,6 +21,7 @@ const RANKS: readonly Rank[] = [
     below: [],
     files: [
       "lib/errors.ts",
+      "lib/auth_mode.ts",
       "lib/address.ts",
       "lib/nearest.ts",
       "lib/limits.ts",
@@ -110,6 +111,7 @@ const RANKS: readonly Rank[] = [
     below: ["words", "formats"],
     files: [
       "lib/log_consola.ts",
+      "lib/tls_peer.ts",
       "lib/tls_connection.ts",
       "lib/tls_control.ts",
       "lib/known_servers.ts",
@@ -119,6 +121,8 @@ const RANKS: readonly Rank[] = [
       "lib/control_socket.ts",
       "lib/command.ts",
       "lib/file_lock.ts",
+      "lib/private_file.ts",
+      "lib/ca_store.ts",
       "lib/undo_journal.ts",
       "lib/host_change.ts",
       "lib/dns_linux.ts",
@@ -164,6 +168,8 @@ const RANKS: readonly Rank[] = [
       "lib/client.ts",
       "lib/platform.ts",
       "lib/platform_client.ts",
+      "lib/server_certificates.ts",
+      "lib/ca_authority.ts",
       "lib/server_sessions.ts",
       "lib/server_connection.ts",
       "lib/server_options.ts",
