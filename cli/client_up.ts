@@ -1,12 +1,7 @@
 /** `omail-client up`: runs a client in the foreground until a signal or `down` ends it. */
 
 import type { CommandDef } from "citty";
-import {
-  type ClientSettings,
-  makeClientConfig,
-  readClientSettings,
-  requireServers,
-} from "../lib/config_client.ts";
+import { loginOf, makeClientConfig, readClientSettings, requireServers } from "../lib/config_client.ts";
 import { makeSecret } from "../lib/config_field.ts";
 import { UsageError } from "../lib/errors.ts";
 import { createProcessLog } from "../lib/log_consola.ts";
@@ -23,6 +18,13 @@ export const UP_FLAGS = {
   user: valueFlag("NAME", "User to log in as (default: default)"),
   ...TUNNEL_FLAGS,
   ca: valueFlag("FILE", "Certificate authority in PEM that the server's certificate must come from"),
+  pin: listFlag("SHA256", "Fingerprint of the server's certificate or of its authority"),
+  cert: valueFlag("FILE", "Certificate to log in with, in PEM, and what stands between it and the authority"),
+  key: valueFlag("FILE", "Private key of --cert in PEM, readable by its owner only"),
+  auth: valueFlag(
+    "WHAT",
+    "Log in by password, cert or both (default: both where there is a certificate and a password)",
+  ),
   "tun-ip": listFlag("IP", "Inner address to ask for; the server decides"),
   "split-tunnel": listFlag("CIDR", "Network that goes through the tunnel; without this flag everything does"),
   exclude: listFlag("CIDR", "Network that stays outside the tunnel"),
@@ -41,7 +43,10 @@ async function up(flags: FlagValues): Promise<void> {
   const settings = readClientSettings(await source.layers());
   // Before a password is asked for.
   requireServers(settings.values);
-  const config = makeClientConfig(settings.values, await findPassword(settings.values));
+  const given = createPasswordReader(process.env).read(settings.values);
+  const { wantsPassword } = loginOf(settings.values, given !== null);
+  const password = wantsPassword ? (given ?? (await askPassword(settings.values.user))) : null;
+  const config = makeClientConfig(settings.values, password);
   const log = createProcessLog(settings.values["log-level"], settings.values["log-format"]);
   for (const warning of [argumentWarning(settings, source.flags), source.warning()]) {
     if (warning !== null) log.warn(warning);
@@ -50,14 +55,12 @@ async function up(flags: FlagValues): Promise<void> {
   await runClient(config, { log });
 }
 
-async function findPassword(settings: ClientSettings): Promise<Secret> {
-  const password = createPasswordReader(process.env).read(settings);
-  if (password !== null) return password;
+async function askPassword(user: string): Promise<Secret> {
   if (!process.stdin.isTTY || !process.stderr.isTTY) {
     throw new UsageError(
       "Cannot log in without a password: give OMAIL_PASSWORD or --password-file FILE, or start it on a terminal to be asked",
     );
   }
-  const question = `Password of ${settings.user}: `;
+  const question = `Password of ${user}: `;
   return makeSecret(await promptPassword(question, process.stdin, (text) => process.stderr.write(text)));
 }

@@ -2,6 +2,7 @@
 /** The program `omail-server`. */
 
 import type { CommandDef } from "citty";
+import { certCommand } from "./cert.ts";
 import { completeCommand } from "./complete.ts";
 import { downCommand } from "./down.ts";
 import { kickCommand } from "./kick.ts";
@@ -18,6 +19,7 @@ const server: CommandDef = {
   subCommands: {
     run: runServerCommand,
     status: statusCommand("server"),
+    cert: certCommand,
     kick: kickCommand,
     reload: reloadCommand,
     down: downCommand("server"),

@@ -1,7 +1,7 @@
 /**
  * Requests and replies of the Unix control socket: HTTP with JSON bodies, each with a strict schema.
  *
- * `GET /status` answers with a status of `status.ts`; `POST /kick`, `/reload`, `/rekey` and `/stop` answer with
+ * `GET /status` answers with a status of `status.ts`; `POST /kick`, `/reload`, `/certificates`, `/rekey` and `/stop` answer with
  * {@link DoneReply}. A failure is any status but 200 with {@link ErrorReply}.
  */
 
@@ -14,6 +14,7 @@ export const ADMIN_ROUTES = {
   status: { method: "GET", path: "/status" },
   kick: { method: "POST", path: "/kick" },
   reload: { method: "POST", path: "/reload" },
+  certificates: { method: "POST", path: "/certificates" },
   rekey: { method: "POST", path: "/rekey" },
   stop: { method: "POST", path: "/stop" },
 } as const;

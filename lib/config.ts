@@ -120,4 +120,4 @@ function knownKeys(schema: TableSchema, depth: number): readonly string[] {
 }
 
 /** Keys of `[[users]]`, the only table in a list so far. */
-const NESTED_KEYS = ["name", "password"] as const;
+const NESTED_KEYS = ["name", "password", "auth"] as const;

@@ -17,6 +17,7 @@ import {
   secretField,
   textField,
 } from "./config_field.ts";
+import { AUTH_MODES, type AuthMode, needsPassword, takesCertificate } from "./auth_mode.ts";
 import { UsageError } from "./errors.ts";
 import {
   DEFAULT_MTU_BYTES,
@@ -32,13 +33,26 @@ import type { Secret } from "./secret.ts";
 /** A person or machine that may log in. */
 export interface UserCredential {
   readonly name: string;
-  readonly password: Secret;
+  /** Null for one who logs in by certificate. */
+  readonly password: Secret | null;
+  /** What this user must show; null is what the server asks of everybody. */
+  readonly auth: AuthMode | null;
+}
+
+/** Whose certificates clients may log in with. */
+export interface ClientAuthConfig {
+  readonly mode: AuthMode;
+  /** Files of a company's authority; `own` is the one in the state directory; null accepts no certificate. */
+  readonly ca: { readonly ca: string; readonly crl: string | null } | "own" | null;
+  /** Accept certificates only of users who are in the list or have a password. */
+  readonly knownUsersOnly: boolean;
 }
 
 /** What a server is started with. */
 export interface ServerConfig {
   readonly listen: HostPort;
   readonly users: readonly UserCredential[];
+  readonly auth: ClientAuthConfig;
   readonly tun: string;
   /** The server's inner IPv4 address with the prefix length of the pool. */
   readonly address4: Prefix;
@@ -88,7 +102,20 @@ const MAX_REKEY_MS = 24 * 3_600_000;
 const serverSchema = v.strictObject({
   ...TUNNEL_ENTRIES,
   address: v.optional(hostPortField(DEFAULT_PORT), `:${DEFAULT_PORT}`),
-  users: v.optional(v.array(v.strictObject({ name: textField, password: secretField })), []),
+  users: v.optional(
+    v.array(
+      v.strictObject({
+        name: textField,
+        password: v.optional(secretField),
+        auth: v.optional(choiceField(AUTH_MODES)),
+      }),
+    ),
+    [],
+  ),
+  auth: v.optional(choiceField(AUTH_MODES)),
+  ca: v.optional(textField),
+  crl: v.optional(textField),
+  "cert-users": v.optional(choiceField(["all", "known"])),
   "tun-ip": v.optional(field(readTunIp), "10.8.0.1/24"),
   "tun-netmask": v.optional(field(readNetmask)),
   "tun-ip6": v.optional(field(readTunIp6), "auto"),
@@ -121,9 +148,14 @@ export function readServerSettings(layers: readonly SettingsLayer[]): ResolvedSe
  * Fits the settings together.
  *
  * @param password of the user `default`; null when there is none
+ * @param hasAuthority whether the state directory holds a certificate authority
  * @throws {UsageError} when two settings contradict each other, or nobody could log in
  */
-export function makeServerConfig(settings: ServerSettings, password: Secret | null): ServerConfig {
+export function makeServerConfig(
+  settings: ServerSettings,
+  password: Secret | null,
+  hasAuthority = false,
+): ServerConfig {
   const mtuBytes = settings.mtu === "auto" ? DEFAULT_MTU_BYTES : settings.mtu;
   const address6 = settings["tun-ip6"];
   if (address6 !== null && mtuBytes < MIN_IPV6_MTU_BYTES) {
@@ -131,9 +163,11 @@ export function makeServerConfig(settings: ServerSettings, password: Secret | nu
       `--mtu: Cannot use "${mtuBytes}" with IPv6: expected at least ${MIN_IPV6_MTU_BYTES}, or --tun-ip6 none`,
     );
   }
+  const auth = clientAuth(settings, hasAuthority);
   return {
     listen: settings.address,
-    users: joinUsers(settings.users, password),
+    users: joinUsers(settings.users, password, auth.mode),
+    auth,
     tun: settings.tun,
     address4: tunAddress(settings["tun-ip"], settings["tun-netmask"]),
     address6,
@@ -151,20 +185,51 @@ export function makeServerConfig(settings: ServerSettings, password: Secret | nu
   };
 }
 
-function joinUsers(listed: readonly UserCredential[], password: Secret | null): readonly UserCredential[] {
-  const users = password === null ? listed : [{ name: DEFAULT_USER, password }, ...listed];
+function joinUsers(
+  settings: ServerSettings["users"],
+  password: Secret | null,
+  mode: AuthMode,
+): readonly UserCredential[] {
+  const listed = settings.map((user) => ({
+    name: user.name,
+    password: user.password ?? null,
+    auth: user.auth ?? null,
+  }));
+  const users = password === null ? listed : [{ name: DEFAULT_USER, password, auth: null }, ...listed];
   const seen = new Set<string>();
   for (const { name } of users) {
     if (seen.has(name))
       throw new UsageError(`Cannot have the user "${name}" twice: expected one password for each`);
     seen.add(name);
   }
-  if (users.length === 0) {
+  const without = users.find((user) => user.password === null && needsPassword(user.auth ?? mode));
+  if (without !== undefined) {
+    throw new UsageError(
+      `Cannot have the user "${without.name}" without a password: expected one, or auth = "cert" for this user`,
+    );
+  }
+  if (users.length === 0 && needsPassword(mode)) {
     throw new UsageError(
       "Cannot start without a password: give OMAIL_PASSWORD, --password-file FILE, or [[users]] in the file of --config",
     );
   }
   return users;
+}
+
+function clientAuth(settings: ServerSettings, hasAuthority: boolean): ClientAuthConfig {
+  const { ca: file, crl } = settings;
+  if (file === undefined && crl !== undefined)
+    throw new UsageError("Cannot use --crl alone: expected --ca with it");
+  const ca = file === undefined ? (hasAuthority ? "own" : null) : { ca: file, crl: crl ?? null };
+  const mode = settings.auth ?? (ca === null ? "password" : "any");
+  const asking = [mode, ...settings.users.map((user) => user.auth ?? mode)].find(takesCertificate);
+  if (asking !== undefined && ca === null) {
+    throw new UsageError(
+      `Cannot use auth "${asking}" without a certificate authority: make one with omail-server cert init, or give --ca FILE`,
+    );
+  }
+  const known = settings["cert-users"] ?? (file === undefined ? "all" : "known");
+  return { mode, ca: asking === undefined ? null : ca, knownUsersOnly: known === "known" };
 }
 
 function certificateFiles(

@@ -22,6 +22,8 @@ export interface AdminHandlers {
   stop(): Promise<string>;
   kick?(request: KickRequest): Promise<string>;
   reload?(): Promise<string>;
+  /** Reads certificates and revocation list again, and nothing else. */
+  certificates?(): Promise<string>;
   rekey?(): Promise<string>;
 }
 

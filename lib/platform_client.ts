@@ -1,13 +1,11 @@
 /** Puts a client together with this machine: TUN, data plane, control channel, routes and DNS. */
 
-import { readFileSync } from "node:fs";
 import { formatHostPort, type HostPort, parsePrefix } from "./address.ts";
-import { errorCode } from "./caught.ts";
 import { type RunningClient, startClient } from "./client.ts";
+import { loadClientIdentity } from "./client_identity.ts";
 import { systemClock } from "./clock.ts";
 import type { ClientConfig } from "./config_client.ts";
 import type { SessionConfig } from "./control_message.ts";
-import { UsageError } from "./errors.ts";
 import type { ClientPlan } from "./host_plan.ts";
 import { openKnownServers } from "./known_servers.ts";
 import { MIN_IPV6_MTU_BYTES } from "./limits.ts";
@@ -27,15 +25,17 @@ export interface ClientSurroundings {
  * @throws {OmailError} when it cannot start, or its data plane dies
  */
 export async function runClient(config: ClientConfig, { log }: ClientSurroundings): Promise<void> {
-  const caPem = config.caFile === null ? null : readCaFile(config.caFile);
+  const { trust, identity } = loadClientIdentity(config);
   await withMachine("client", config, log, undefined, async (machine) => {
     // It is made ready while the client connects; messages wait until then.
     const dataPlane = machine.startDataPlane({ bind: { host: "", port: 0 } });
     const client = startClient({
       servers: config.servers,
       user: config.user,
-      password: async () => config.password.reveal(),
-      ...(caPem === null ? {} : { caPem }),
+      method: config.method,
+      password: async () => config.password?.reveal() ?? "",
+      ...(trust === null ? {} : { trust }),
+      ...(identity === null ? {} : { identity }),
       requestedAddresses: config.requestedAddresses,
       offload: machine.tun.offload,
       program: `omail-client ${VERSION_TEXT}`,
@@ -103,12 +103,4 @@ function clientPlan(
     server: { address: server.host, port: server.port },
     dns: config.useDns ? session.dns : [],
   };
-}
-
-function readCaFile(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch (error) {
-    throw new UsageError(`--ca: Cannot read "${path}" (${errorCode(error)}): expected a PEM file`);
-  }
 }

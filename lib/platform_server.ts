@@ -2,6 +2,7 @@
 
 import { formatHostPort } from "./address.ts";
 import type { KickRequest } from "./admin_message.ts";
+import { fileStamp } from "./ca_store.ts";
 import { messageOf } from "./caught.ts";
 import { systemClock } from "./clock.ts";
 import type { ServerConfig } from "./config_server.ts";
@@ -10,7 +11,13 @@ import type { ServerPlan } from "./host_plan.ts";
 import type { Log } from "./log.ts";
 import { type Machine, withMachine } from "./platform.ts";
 import { type ReloadableOptions, type RunningServer, startServer } from "./server.ts";
-import { loadAddresses, loadCertificate, loadServerSecret } from "./server_identity.ts";
+import {
+  authFiles,
+  loadAddresses,
+  loadCertificate,
+  loadServerAuth,
+  loadServerSecret,
+} from "./server_identity.ts";
 import { VERSION_TEXT } from "./version.ts";
 
 /** What the command line hands in besides the configuration. */
@@ -30,10 +37,12 @@ export async function runServer(
   { log, readConfig }: ServerSurroundings,
 ): Promise<void> {
   let running: RunningServer | null = null;
+  let current = config;
   const reload = async (): Promise<string> => {
     if (running === null) throw new NotRunningError("Cannot reload: the server is still starting");
     const changed = await readConfig();
     await running.reload(await reloadableOptions(changed));
+    current = changed;
     const text = reloadText(config, changed);
     log.info(text);
     return text;
@@ -61,10 +70,12 @@ export async function runServer(
     });
     running = server;
     machine.defer(() => server.stop("the server is stopping"));
+    machine.defer(watchAuthFiles(server, () => current, log));
     await machine.listen({
       status: () => server.status(),
       kick: (request) => kick(server, request),
       reload,
+      certificates: () => readCertificatesAgain(server, current),
       rekey: async () => `Asked ${server.rekeyAll()} clients for new keys`,
     });
     const address = formatHostPort(config.listen);
@@ -101,9 +112,48 @@ async function reloadableOptions(config: ServerConfig): Promise<ReloadableOption
     allowFrom: config.allowFrom,
     maxClients: config.maxClients,
     rekeyAfterMs: config.rekeyAfterMs,
-    users: config.users.map(({ name, password }) => ({ name, password: password.reveal() })),
+    users: config.users.flatMap(({ name, password }) =>
+      password === null ? [] : [{ name, password: password.reveal() }],
+    ),
     certificate: await loadCertificate(config, systemClock.wallMs()),
+    auth: await loadServerAuth(config, systemClock.wallMs()),
   };
+}
+
+/** Reads certificates and revocation list again; sessions whose certificate is no longer good end. */
+async function readCertificatesAgain(server: RunningServer, config: ServerConfig): Promise<string> {
+  const before = (await server.status()).sessions.length;
+  const nowMs = systemClock.wallMs();
+  await server.reload({
+    certificate: await loadCertificate(config, nowMs),
+    auth: await loadServerAuth(config, nowMs),
+  });
+  const ended = before - (await server.status()).sessions.length;
+  return `The running server has read its certificates again and ended ${ended} sessions`;
+}
+
+/** How often the files of authority and revocation list are looked at. */
+const WATCH_MS = 1_000;
+
+/**
+ * Takes over a revocation list as soon as its file changes, also where nobody tells us: a company's list may be
+ * fetched by another program, and servers may share a state directory. @returns what stops it
+ */
+function watchAuthFiles(server: RunningServer, config: () => ServerConfig, log: Log): () => void {
+  let stamp = fileStamp(authFiles(config()));
+  const look = async (): Promise<void> => {
+    const now = fileStamp(authFiles(config()));
+    if (now === stamp) return;
+    stamp = now;
+    try {
+      await server.reload({ auth: await loadServerAuth(config(), systemClock.wallMs()) });
+      log.info("certificate authority and revocation list read again");
+    } catch (error) {
+      log.error(`Cannot take over the revocation list, going on with the old one: ${messageOf(error)}`);
+    }
+  };
+  const timer = setInterval(() => void look(), WATCH_MS);
+  return () => clearInterval(timer);
 }
 
 /** Settings that a reload takes over. */
@@ -115,6 +165,7 @@ const RELOADABLE: ReadonlySet<keyof ServerConfig> = new Set([
   "maxClients",
   "rekeyAfterMs",
   "certificateFiles",
+  "auth",
 ]);
 
 /** Says what a reload did, and which changes wait for a restart. */
@@ -122,6 +173,8 @@ function reloadText(before: ServerConfig, after: ServerConfig): string {
   const waiting = (Object.keys(after) as (keyof ServerConfig)[]).filter(
     (key) => !RELOADABLE.has(key) && JSON.stringify(before[key]) !== JSON.stringify(after[key]),
   );
+  // the listener was made without asking for certificates
+  if (before.auth.ca === null && after.auth.ca !== null) waiting.push("auth");
   if (waiting.length === 0) return "configuration reloaded";
   return `configuration reloaded, except what needs a restart: ${waiting.join(", ")}`;
 }
