@@ -1,9 +1,11 @@
 /** `omail-client up`: runs a client in the foreground until a signal or `down` ends it. */
 
 import type { CommandDef } from "citty";
+import type { SettingsLayer } from "../lib/config.ts";
 import { loginOf, makeClientConfig, readClientSettings, requireServers } from "../lib/config_client.ts";
 import { makeSecret } from "../lib/config_field.ts";
 import { UsageError } from "../lib/errors.ts";
+import { importedProfiles, loadProfile } from "../lib/profile_store.ts";
 import { createProcessLog } from "../lib/log_consola.ts";
 import type { Secret } from "../lib/secret.ts";
 import { command } from "./command.ts";
@@ -14,6 +16,7 @@ import { openSettings } from "./settings.ts";
 import { TUNNEL_FLAGS } from "./tunnel_flags.ts";
 
 export const UP_FLAGS = {
+  profile: valueFlag("NAME|FILE", "Profile that was imported, or its file (default: the only imported one)"),
   server: listFlag("HOST:PORT", "Server to connect to; several are tried in turn (default port 51820)"),
   user: valueFlag("NAME", "User to log in as (default: default)"),
   ...TUNNEL_FLAGS,
@@ -40,7 +43,7 @@ export const upCommand: CommandDef = command({
 
 async function up(flags: FlagValues): Promise<void> {
   const source = openSettings(flags, process.env);
-  const settings = readClientSettings(await source.layers());
+  const settings = readClientSettings(await withProfile(flags, await source.layers()));
   // Before a password is asked for.
   requireServers(settings.values);
   const given = createPasswordReader(process.env).read(settings.values);
@@ -53,6 +56,27 @@ async function up(flags: FlagValues): Promise<void> {
   }
   const { runClient } = await import("../lib/platform_client.ts");
   await runClient(config, { log });
+}
+
+/** The layers with that of the profile, which every other one wins over. */
+async function withProfile(
+  flags: FlagValues,
+  layers: readonly SettingsLayer[],
+): Promise<readonly SettingsLayer[]> {
+  const { values } = readClientSettings(layers);
+  const stateDir = values["state-dir"];
+  const source = flags["profile"] ?? (values.server === undefined ? onlyProfile(stateDir) : null);
+  if (typeof source !== "string") return layers;
+  const { profile, path } = loadProfile(source, stateDir);
+  const { name: _name, ...settings } = profile;
+  return [...layers, { values: settings, describe: (key) => `${path}: ${key.join(".")}` }];
+}
+
+/** @throws {UsageError} when there are several to choose from */
+function onlyProfile(stateDir: string): string | null {
+  const names = importedProfiles(stateDir);
+  if (names.length < 2) return names[0] ?? null;
+  throw new UsageError(`Cannot tell which profile is meant: expected --profile ${names.join(" or ")}`);
 }
 
 async function askPassword(user: string): Promise<Secret> {

@@ -6,6 +6,7 @@ import { certCommand } from "./cert.ts";
 import { completeCommand } from "./complete.ts";
 import { downCommand } from "./down.ts";
 import { kickCommand } from "./kick.ts";
+import { profileCommand } from "./profile.ts";
 import { reloadCommand } from "./reload.ts";
 import { runProgram } from "./run.ts";
 import { RUN_FLAGS, runServerCommand } from "./server_run.ts";
@@ -20,6 +21,7 @@ const server: CommandDef = {
     run: runServerCommand,
     status: statusCommand("server"),
     cert: certCommand,
+    profile: profileCommand,
     kick: kickCommand,
     reload: reloadCommand,
     down: downCommand("server"),

@@ -232,7 +232,12 @@ function clientAuth(settings: ServerSettings, hasAuthority: boolean): ClientAuth
   return { mode, ca: asking === undefined ? null : ca, knownUsersOnly: known === "known" };
 }
 
-function certificateFiles(
+/**
+ * The files of the server's own certificate; null when it has none.
+ *
+ * @throws {UsageError} when only one of the two is given
+ */
+export function certificateFiles(
   cert: string | undefined,
   key: string | undefined,
 ): ServerConfig["certificateFiles"] {

@@ -9,6 +9,7 @@
 import * as v from "valibot";
 import { parseAddress, parseNetwork, parsePrefix } from "./address.ts";
 import { decodeBase64 } from "./base64.ts";
+import { ENROL_TOKEN_BYTES } from "./enrol_uri.ts";
 import { ProtocolError, UsageError } from "./errors.ts";
 import { MAX_EPOCH, MAX_MTU_BYTES, MAX_PUSHED_DNS, MAX_PUSHED_ROUTES, MIN_MTU_BYTES } from "./limits.ts";
 
@@ -49,6 +50,10 @@ export type GoodbyeCode = (typeof GOODBYE_CODES)[number];
 export const MAX_REASON_LENGTH = 500;
 /** Longest SCRAM message that is accepted, in characters. */
 const MAX_SCRAM_LENGTH = 2048;
+/** Longest signing request, certificate, and profile of an enrolment. */
+const MAX_REQUEST_BYTES = 2048;
+const MAX_CERTIFICATE_BYTES = 8192;
+const MAX_PROFILE_LENGTH = 32_768;
 /** Longest time an endpoint may ask for, in milliseconds: one day. */
 const MAX_TIMER_MS = 86_400_000;
 
@@ -66,6 +71,19 @@ const bytes = (length: number) =>
       const decoded = decodeBase64(dataset.value);
       if (decoded?.length === length) return decoded;
       addIssue({ message: `expected base64 of ${length} bytes` });
+      return NEVER;
+    }),
+  );
+
+/** Base64 text of 1 to `most` bytes. */
+const bytesUpTo = (most: number) =>
+  v.pipe(
+    v.string(),
+    v.maxLength(Math.ceil(most / 3) * 4),
+    v.rawTransform(({ dataset, addIssue, NEVER }): Uint8Array<ArrayBuffer> => {
+      const decoded = decodeBase64(dataset.value);
+      if (decoded !== null && decoded.length > 0 && decoded.length <= most) return decoded;
+      addIssue({ message: `expected base64 of 1 to ${most} bytes` });
       return NEVER;
     }),
   );
@@ -120,10 +138,25 @@ const hello = v.strictObject({
   ]),
   keyShare: clientKeyShare,
 });
+const enrol = v.strictObject({
+  type: v.literal("enrol"),
+  version: uint(MAX_EPOCH),
+  /** The one-time token. */
+  token: bytes(ENROL_TOKEN_BYTES),
+  /** Certificate signing request (PKCS #10, DER). */
+  request: bytesUpTo(MAX_REQUEST_BYTES),
+});
 const proof = v.strictObject({ type: v.literal("proof"), scram: scramText });
 const rekey = v.strictObject({ type: v.literal("rekey"), keyShare: clientKeyShare });
 
 const challenge = v.strictObject({ type: v.literal("challenge"), scram: scramText });
+const enrolled = v.strictObject({
+  type: v.literal("enrolled"),
+  /** A profile without certificate and key (`profile.ts`). */
+  profile: text(MAX_PROFILE_LENGTH),
+  /** The client's new certificate (DER). */
+  certificate: bytesUpTo(MAX_CERTIFICATE_BYTES),
+});
 const resumeFailed = v.strictObject({ type: v.literal("resume-failed") });
 
 const sessionConfig = v.strictObject({
@@ -152,9 +185,10 @@ const welcome = v.strictObject({
 const rekeyRequest = v.strictObject({ type: v.literal("rekey-request") });
 const rekeyReply = v.strictObject({ type: v.literal("rekey-reply"), keyShare: serverKeyShare });
 
-const clientMessage = v.variant("type", [hello, proof, rekey, ping, pong, goodbye]);
+const clientMessage = v.variant("type", [hello, enrol, proof, rekey, ping, pong, goodbye]);
 const serverMessage = v.variant("type", [
   challenge,
+  enrolled,
   resumeFailed,
   welcome,
   rekeyRequest,
@@ -171,6 +205,7 @@ export type ServerKeyShare = v.InferOutput<typeof serverKeyShare>;
 /** What a server tells a client about its session. */
 export type SessionConfig = v.InferOutput<typeof sessionConfig>;
 export type Hello = v.InferOutput<typeof hello>;
+export type Enrol = v.InferOutput<typeof enrol>;
 export type Welcome = v.InferOutput<typeof welcome>;
 export type Goodbye = v.InferOutput<typeof goodbye>;
 /** Any message a client sends. */

@@ -8,6 +8,7 @@
 import type {
   ClientKeyShare,
   ClientMessage,
+  Enrol,
   Hello,
   ServerMessage,
   SessionConfig,
@@ -48,6 +49,16 @@ export type CertificateStanding =
   | { readonly kind: "accepted"; readonly user: string }
   | { readonly kind: "refused"; readonly refusal: Refusal };
 
+/** What came of a one-time token: a certificate, or a refusal; with the user, for the log. */
+export type Enrolment =
+  | {
+      readonly profile: string;
+      readonly certificate: Uint8Array<ArrayBuffer>;
+      readonly user: string;
+      readonly serial: string;
+    }
+  | { readonly refusal: Refusal; readonly user: string };
+
 /** Decides who may log in, and keeps the sessions. One for each connection. */
 export interface HandshakePolicy {
   /** Judges this connection's certificate. */
@@ -58,6 +69,8 @@ export interface HandshakePolicy {
   verifierOf(user: string): Promise<Verifier>;
   /** Opens a session for a user who proved enough. */
   openSession(user: string, hello: Hello): Promise<SessionGrant | Refusal>;
+  /** Issues a certificate for a one-time token. */
+  enrol(message: Enrol): Promise<Enrolment>;
   /** Uses a resume token up. Null when it is unknown, used or expired. */
   resumeSession(token: Uint8Array<ArrayBuffer>, hello: Hello): Promise<SessionGrant | null>;
 }
@@ -95,6 +108,7 @@ export class ServerHandshake {
   readonly #random: RandomBytes;
   #login: Login | null = null;
   #resumeTried = false;
+  #enrolTried = false;
 
   constructor(policy: HandshakePolicy, exporter: KeyExporter, random: RandomBytes) {
     this.#policy = policy;
@@ -106,6 +120,7 @@ export class ServerHandshake {
   async receive(message: ClientMessage): Promise<ServerStep> {
     const login = this.#login;
     if (login === null && message.type === "hello") return await this.#hello(message);
+    if (login === null && message.type === "enrol") return await this.#enrol(message);
     if (login !== null && message.type === "proof") {
       this.#login = null;
       return await this.#proof(login, message.scram);
@@ -116,11 +131,7 @@ export class ServerHandshake {
   }
 
   async #hello(hello: Hello): Promise<ServerStep> {
-    if (hello.version !== CONTROL_VERSION) {
-      throw new ProtocolError(
-        `Cannot speak protocol version "${hello.version}": expected ${CONTROL_VERSION}`,
-      );
-    }
+    if (hello.version !== CONTROL_VERSION) throw versionError(hello.version);
     if ("resume" in hello.auth) return await this.#resume(hello, hello.auth.resume);
     if (hello.keyShare.epoch !== 0) {
       throw new ProtocolError(`Cannot start a session with epoch "${hello.keyShare.epoch}": expected 0`);
@@ -176,6 +187,18 @@ export class ServerHandshake {
     return await this.#establish(hello, grant, exchange, serverFinal);
   }
 
+  /** One token may be tried on a connection. */
+  async #enrol(message: Enrol): Promise<ServerStep> {
+    if (message.version !== CONTROL_VERSION) throw versionError(message.version);
+    if (this.#enrolTried)
+      throw new ProtocolError("Cannot try a second enrolment token: expected a new connection");
+    this.#enrolTried = true;
+    const enrolment = await this.#policy.enrol(message);
+    if ("refusal" in enrolment) return { kind: "refuse", ...enrolment };
+    const { profile, certificate } = enrolment;
+    return { kind: "reply", message: { type: "enrolled", profile, certificate } };
+  }
+
   /** A token may be tried once a connection; after that only the password counts. */
   async #resume(hello: Hello, token: Uint8Array<ArrayBuffer>): Promise<ServerStep> {
     if (this.#resumeTried) throw new ProtocolError("Cannot try a second resume token: expected a log-in");
@@ -199,6 +222,10 @@ export class ServerHandshake {
     const message = { type: "welcome", ...proof, config, resumeToken, keyShare } as const;
     return { kind: "established", message, sessionId: config.sessionId, keys, hello };
   }
+}
+
+function versionError(version: number): ProtocolError {
+  return new ProtocolError(`Cannot speak protocol version "${version}": expected ${CONTROL_VERSION}`);
 }
 
 /** Password and certificate must be the same user's. */

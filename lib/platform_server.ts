@@ -6,6 +6,7 @@ import { fileStamp } from "./ca_store.ts";
 import { messageOf } from "./caught.ts";
 import { systemClock } from "./clock.ts";
 import type { ServerConfig } from "./config_server.ts";
+import { enrolClient } from "./enrol_server.ts";
 import { NotRunningError } from "./errors.ts";
 import type { ServerPlan } from "./host_plan.ts";
 import type { Log } from "./log.ts";
@@ -67,6 +68,7 @@ export async function runServer(
       dataPlane,
       log,
       clock: systemClock,
+      enrol: (token, request) => enrolClient(config.stateDir, token, request, systemClock.wallMs()),
     });
     running = server;
     machine.defer(() => server.stop("the server is stopping"));

@@ -23,6 +23,7 @@ import { type ConnectedSession, type ConnectionEvents, ServerConnection } from "
 import {
   checkReloadable,
   DEFAULT_SERVER_TIMINGS,
+  type EnrolClient,
   type ReloadableOptions,
   type RunningServer,
   type ServerOptions,
@@ -83,6 +84,8 @@ class ControlServer implements RunningServer, ConnectionEvents {
       random: randomBytes,
       maxClients: () => this.#current.maxClients,
       auth: () => this.#auth,
+      enrol: options.enrol ?? noEnrolment,
+      log: options.log,
       configNow: () => this.#configNow(),
       takeOver: (session) => this.#endSession(session, "replaced", "A new log-in took the session's place"),
     };
@@ -312,6 +315,9 @@ class ControlServer implements RunningServer, ConnectionEvents {
     }
   }
 }
+
+const noEnrolment: EnrolClient = () =>
+  Promise.resolve({ refusal: { code: "refused", reason: "Cannot enrol: this server does not" }, user: "" });
 
 function fieldsOf(session: ConnectedSession) {
   return {

@@ -24,7 +24,10 @@ const SECRET_BYTES = 32;
  * @param nowMs milliseconds since the Unix epoch
  * @throws {UsageError} when the operator's files cannot be used
  */
-export async function loadCertificate(config: ServerConfig, nowMs: number): Promise<CertificatePair> {
+export async function loadCertificate(
+  config: Pick<ServerConfig, "certificateFiles" | "stateDir" | "listen">,
+  nowMs: number,
+): Promise<CertificatePair> {
   const { certificateFiles: files, stateDir } = config;
   if (files !== null) {
     const pair = { certPem: readPemFile("--cert", files.cert), keyPem: readPemFile("--key", files.key) };

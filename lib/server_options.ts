@@ -13,6 +13,7 @@ import {
   RESUME_TOKEN_TTL_MS,
   SESSION_TIMEOUT_MS,
 } from "./limits.ts";
+import type { Enrolment } from "./handshake_server.ts";
 import type { Log } from "./log.ts";
 import { acceptsCertificates, PASSWORD_ONLY, type ServerAuth } from "./server_certificates.ts";
 import type { UserPassword } from "./server_users.ts";
@@ -34,6 +35,12 @@ export interface ReloadableOptions {
   readonly auth?: ServerAuth;
 }
 
+/** Issues a certificate for a one-time token and a signing request (DER). */
+export type EnrolClient = (
+  token: Uint8Array<ArrayBuffer>,
+  request: Uint8Array<ArrayBuffer>,
+) => Promise<Enrolment>;
+
 export interface ServerOptions extends ReloadableOptions {
   /** An empty host means every address; port 0 lets the kernel choose. */
   readonly listen: HostPort;
@@ -50,6 +57,8 @@ export interface ServerOptions extends ReloadableOptions {
   readonly dataPlane: DataPlanePort;
   readonly log: Log;
   readonly clock: Clock;
+  /** Enrols clients; without it every token is wrong. */
+  readonly enrol?: EnrolClient;
   /** Bounds that tests narrow; the defaults are in `limits.ts`. */
   readonly timings?: Partial<ServerTimings>;
 }

@@ -1,16 +1,18 @@
 /** Who gets a session on a server, and which: the answers to `handshake_server.ts`. */
 
-import { type HostPort, parseAddress } from "./address.ts";
+import { formatHostPort, type HostPort, parseAddress } from "./address.ts";
 import type { Proofs } from "./auth_mode.ts";
 import type { ClientCertificate } from "./certificate_check.ts";
 import type { Clock } from "./clock.ts";
-import { type Hello, RESUME_TOKEN_BYTES, type SessionConfig } from "./control_message.ts";
+import { type Enrol, type Hello, RESUME_TOKEN_BYTES, type SessionConfig } from "./control_message.ts";
 import type { RandomBytes, Refusal } from "./handshake.ts";
-import type { CertificateStanding, HandshakePolicy, SessionGrant } from "./handshake_server.ts";
+import type { CertificateStanding, Enrolment, HandshakePolicy, SessionGrant } from "./handshake_server.ts";
 import type { Verifier } from "./password.ts";
+import type { Log } from "./log.ts";
 import type { ResumeTokens } from "./resume_tokens.ts";
 import { judgePeer, proofRefusal, type ServerAuth, sessionProblem } from "./server_certificates.ts";
 import type { ConnectedSession, ServerConnection } from "./server_connection.ts";
+import type { EnrolClient } from "./server_options.ts";
 import type { OpenRequest, ServerSessions } from "./server_sessions.ts";
 import type { ServerUsers } from "./server_users.ts";
 import type { PeerCertificates } from "./tls_peer.ts";
@@ -24,6 +26,8 @@ export interface PolicyContext {
   readonly random: RandomBytes;
   readonly maxClients: () => number;
   readonly auth: () => ServerAuth;
+  readonly enrol: EnrolClient;
+  readonly log: Log;
   /** What a session is told, but for its ID and addresses. */
   readonly configNow: () => Omit<SessionConfig, "sessionId" | "addresses">;
   /** Ends a session whose place a new log-in takes. */
@@ -48,6 +52,17 @@ export class ServerPolicy implements HandshakePolicy {
     const judged = await judgePeer(this.#peer, auth(), (user) => users.has(user), clock.wallMs());
     this.#certificate = judged.certificate ?? null;
     return judged;
+  }
+
+  async enrol({ token, request }: Enrol): Promise<Enrolment> {
+    const { enrol, log } = this.#context;
+    const enrolment = await enrol(token, request);
+    // a refusal is logged where the connection ends
+    if ("serial" in enrolment) {
+      const { user, serial } = enrolment;
+      log.info("client enrolled", { user, serial, endpoint: formatHostPort(this.#endpoint) });
+    }
+    return enrolment;
   }
 
   proofRefusal(user: string | null, proofs: Proofs): Refusal | null {

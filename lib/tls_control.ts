@@ -12,7 +12,7 @@ import { OmailError, RefusedError, SystemError } from "./errors.ts";
 import { ALPN_PROTOCOL } from "./limits.ts";
 import type { Log } from "./log.ts";
 import { TlsConnection } from "./tls_connection.ts";
-import { leadsToPin, peerCertificates } from "./tls_peer.ts";
+import { peerCertificates, pinnedBy } from "./tls_peer.ts";
 
 /** A certificate chain and its private key as PEM texts. */
 export interface TlsIdentity {
@@ -254,10 +254,14 @@ function checkCertificate(socket: TLSSocket, serverName: string, { caPem, pins }
   }
   if (pins.length === 0) return;
   const { chain } = peerCertificates(socket);
-  if (leadsToPin(chain, pins, Date.now())) return;
-  const shown = socket.getPeerCertificate().fingerprint256;
+  const found = pinnedBy(chain, pins, Date.now());
+  // whoever pins one certificate means that one, whatever name it bears
+  if (found === "own" || (found === "authority" && wrongName === undefined)) return;
+  const shown = socket.getPeerCertificate()?.fingerprint256 ?? "none";
   throw new RefusedError(
-    `Cannot trust the certificate of "${serverName}": its fingerprint is ${shown}; expected ${pins.join(" or ")}, or one that this authority issued`,
+    found === "authority" && wrongName !== undefined
+      ? `Cannot trust the certificate of "${serverName}": ${wrongName.message}`
+      : `Cannot trust the certificate of "${serverName}": its fingerprint is ${shown}; expected ${pins.join(" or ")}, or one that this authority issued`,
   );
 }
 

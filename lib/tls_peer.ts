@@ -3,6 +3,8 @@
 import { X509Certificate } from "node:crypto";
 import type { TLSSocket } from "node:tls";
 
+/** id-kp-serverAuth of RFC 5280, section 4.2.1.12. */
+const SERVER_AUTH = "1.3.6.1.5.5.7.3.1";
 /** Certificates kept of a peer; more are not looked at. */
 const MAX_CERTIFICATES = 8;
 
@@ -39,31 +41,34 @@ interface DetailedCertificate {
 }
 
 /**
- * Whether a chain begins with a pinned certificate, or leads to a pinned authority: every certificate on the way is
- * signed by the next and in its time, and all but the first are authorities.
+ * Whether a chain begins with a pinned certificate (`own`), or leads to a pinned authority (`authority`): the first is
+ * one for servers, every certificate on the way is signed by the next and in its time, and all but the first are
+ * authorities. The name in an authority's certificate for the server is left to the caller.
  *
- * @param chain DER, the peer's own first
+ * @param chain DER, the server's own first
  * @param pins SHA-256 fingerprints, upper-case hexadecimal bytes with colons
  * @param nowMs milliseconds since the Unix epoch
  */
-export function leadsToPin(
+export function pinnedBy(
   chain: readonly Uint8Array<ArrayBuffer>[],
   pins: readonly string[],
   nowMs: number,
-): boolean {
+): "own" | "authority" | null {
   const certificates = chain.map((der) => new X509Certificate(der));
   const [own] = certificates;
-  if (own === undefined) return false;
-  if (pins.includes(own.fingerprint256)) return true;
+  if (own === undefined) return null;
+  if (pins.includes(own.fingerprint256)) return "own";
+  // a client's certificate of the same authority must not pass for the server's
+  if (!own.keyUsage?.includes(SERVER_AUTH)) return null;
   let top = own;
   for (let depth = 1; depth < MAX_CERTIFICATES; depth++) {
-    if (!isInTime(top, nowMs)) return false;
+    if (!isInTime(top, nowMs)) return null;
     const issuer = certificates.find((other) => other !== top && hasIssued(other, top));
-    if (issuer === undefined) return false;
-    if (pins.includes(issuer.fingerprint256)) return isInTime(issuer, nowMs);
+    if (issuer === undefined) return null;
+    if (pins.includes(issuer.fingerprint256)) return isInTime(issuer, nowMs) ? "authority" : null;
     top = issuer;
   }
-  return false;
+  return null;
 }
 
 function hasIssued(issuer: X509Certificate, certificate: X509Certificate): boolean {

@@ -45,6 +45,8 @@ class TestPolicy implements HandshakePolicy {
   standing: CertificateStanding = { kind: "none" };
   mode: AuthMode = "any";
 
+  enrol = () => Promise.resolve({ refusal: { code: "refused", reason: "no" } as const, user: "" });
+
   certificate = () => Promise.resolve(this.standing);
 
   proofRefusal = (_user: string | null, proofs: Proofs): Refusal | null => {

@@ -1,0 +1,121 @@
+/** Log-in by certificate: alone, with a password, revoked while connected, and with a server certificate that changes. */
+
+import { expect } from "bun:test";
+import { chmod, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { networkTest } from "./harness.ts";
+import { issueClient, makeAuthority, mustOnServer, onServer, serverState } from "./harness/certificates.ts";
+import { type Network, SERVER_ADDRESS } from "./harness/network.ts";
+import { INNER_SERVER, runToEnd, SPLIT_TUNNEL, startClient, startServer } from "./harness/omail.ts";
+import { within } from "./harness/timing.ts";
+import { ping } from "./harness/traffic.ts";
+
+const BY_CERTIFICATE = ["--auth", "cert"];
+
+async function refusal(
+  network: Network,
+  args: readonly string[],
+): Promise<{ status: number; stderr: string }> {
+  const common = ["--server", SERVER_ADDRESS, "--split-tunnel", SPLIT_TUNNEL, "--tun", "omail9"];
+  const { status, stderr } = await runToEnd(network, network.client(0), "client", {
+    args: [...common, ...args],
+  });
+  return { status, stderr };
+}
+
+networkTest(
+  "certificate: revoking ends the live session within 2 s; its client is told why and does not come back",
+  {},
+  async (network) => {
+    await makeAuthority(network);
+    const alice = await issueClient(network, "alice");
+    const server = await startServer(network, { args: ["--auth", "any"] });
+    const client = await startClient(network, 0, { args: [...alice, ...BY_CERTIFICATE] });
+    expect((await server.status()).sessions.map(({ user }) => user)).toEqual(["alice"]);
+    expect((await ping(network.client(0), INNER_SERVER, { count: 3 })).received).toBe(3);
+
+    const startMs = performance.now();
+    expect(await mustOnServer(network, "cert", "revoke", "alice")).toMatch(
+      /has read its certificates again and ended 1/,
+    );
+    expect(await within("The client's end", 5_000, client.program.exited)).toBe(4);
+    expect(performance.now() - startMs).toBeLessThan(2_000);
+    expect(client.program.output).toMatch(
+      /The server refused: Your certificate is no longer good: the certificate was revoked/,
+    );
+    expect((await server.status()).sessions).toEqual([]);
+    // also for a new connection, and beside the right password
+    for (const auth of ["cert", "both"]) {
+      expect(await refusal(network, [...alice, "--auth", auth])).toEqual({
+        status: 4,
+        stderr: expect.stringMatching(/Your certificate was refused: the certificate was revoked/),
+      });
+    }
+  },
+);
+
+networkTest("certificate: reload replaces the server's certificate and drops nobody", {}, async (network) => {
+  await makeAuthority(network);
+  const server = await startServer(network);
+  const client = await startClient(network, 0, {
+    args: [...(await issueClient(network, "alice")), ...BY_CERTIFICATE],
+  });
+  const shown = async (): Promise<string> => {
+    const connect = ["openssl", "s_client", "-connect", `${SERVER_ADDRESS}:51820`, "-alpn", "omail/1"];
+    const { stdout } = await network.client(0).tryRun(connect, { input: "" });
+    return /-----BEGIN CERTIFICATE-----[^-]+/.exec(stdout)?.[0] ?? "";
+  };
+  const before = await shown();
+  expect(before).not.toBe("");
+  await mustOnServer(network, "cert", "issue", "vpn", "--server", "--host", SERVER_ADDRESS);
+  expect((await server.control("reload")).status).toBe(0);
+  expect(await shown()).not.toBe(before);
+  expect((await ping(network.client(0), INNER_SERVER, { count: 10 })).received).toBeGreaterThan(0);
+  // the control connection stands, with its old certificate: a rekey goes through
+  expect((await server.status()).sessions.length).toBe(1);
+  expect(client.program.output).not.toMatch(/trying again/);
+  await client.stop();
+});
+
+networkTest("certificate: --auth both wants certificate and password of one user", {}, async (network) => {
+  await makeAuthority(network);
+  const [own, other] = [await issueClient(network, "default"), await issueClient(network, "bob")];
+  await startServer(network, { args: ["--auth", "both"] });
+  const client = await startClient(network, 0, { args: [...own, "--auth", "both"] });
+  await client.stop();
+  const cases: readonly (readonly [readonly string[], RegExp])[] = [
+    [[...own, ...BY_CERTIFICATE], /a password is needed besides the certificate/],
+    [[], /a certificate is needed besides the password/],
+    [[...other, "--auth", "both"], /the certificate names "bob"/],
+  ];
+  for (const [args, says] of cases) {
+    expect(await refusal(network, args)).toEqual({ status: 4, stderr: expect.stringMatching(says) });
+  }
+});
+
+networkTest("certificate: bad files are named, on both sides", {}, async (network) => {
+  await makeAuthority(network);
+  const alice = await issueClient(network, "alice");
+  const keyFile = join(network.directory, "alice.key");
+  const crl = join(serverState(network), "ca/crl.pem");
+  await chmod(keyFile, 0o644);
+  expect(await refusal(network, [...alice, ...BY_CERTIFICATE])).toEqual({
+    status: 2,
+    stderr: expect.stringMatching(/alice.key": it holds a key and other users can reach it \(mode 0644\)/),
+  });
+  await chmod(keyFile, 0o600);
+  expect(await refusal(network, [...alice.slice(0, 4), ...BY_CERTIFICATE])).toEqual({
+    status: 2,
+    stderr: expect.stringMatching(/nothing would prove the server, expected --ca FILE or --pin/),
+  });
+  await writeFile(crl, "-----BEGIN X509 CRL-----\ndamaged");
+  const started = await runToEnd(network, network.server, "server", {
+    args: ["--state-dir", serverState(network)],
+  });
+  expect(started).toMatchObject({
+    status: 2,
+    stderr: expect.stringMatching(/ca\/crl.pem": block 1 of 1 is cut off/),
+  });
+  const revoke = await onServer(network, "cert", "revoke", "alice");
+  expect(revoke).toMatchObject({ status: 2, stderr: expect.stringMatching(/crl.pem/) });
+});
