@@ -15,9 +15,9 @@ import { OmailError } from "./errors.ts";
 import { ResumeTokens } from "./resume_tokens.ts";
 import {
   acceptsCertificates,
+  certificateProblem,
   PASSWORD_ONLY,
   type ServerAuth,
-  sessionProblem,
 } from "./server_certificates.ts";
 import { type ConnectedSession, type ConnectionEvents, ServerConnection } from "./server_connection.ts";
 import {
@@ -153,7 +153,11 @@ class ControlServer implements RunningServer, ConnectionEvents {
     if (changed.users !== undefined) await this.#users.replace(changed.users);
     this.#current = next;
     this.#listener?.setIdentity(next.certificate, this.#auth.trust?.caPem ?? null);
-    this.#endRefused();
+    for (const session of this.#sessions.all()) {
+      const isKnown = session.certificate !== null || this.#users.has(session.user);
+      if (!isKnown) this.#endSession(session, "refused", "The user was removed");
+    }
+    this.#endUncertified();
   }
 
   async stop(reason: string): Promise<void> {
@@ -256,19 +260,19 @@ class ControlServer implements RunningServer, ConnectionEvents {
 
   // --- Sessions end ---
 
-  /** Ends the sessions of users who are gone, and of certificates that are revoked or have expired. */
-  #endRefused(): void {
+  /** Ends the sessions of certificates that were revoked, have expired or are not accepted any more. */
+  #endUncertified(): void {
     const wallMs = this.#options.clock.wallMs();
     const hasPassword = (user: string): boolean => this.#users.has(user);
     for (const session of this.#sessions.all()) {
-      const problem = sessionProblem(session, this.#auth, hasPassword, wallMs);
+      const problem = certificateProblem(session, this.#auth, hasPassword, wallMs);
       if (problem !== null) this.#endSession(session, "refused", problem);
     }
   }
 
   #sweep(): void {
     const { clock, log } = this.#options;
-    this.#endRefused();
+    this.#endUncertified();
     for (const session of this.#sessions.silent(clock.monotonicMs(), this.#timings.sessionTimeoutMs)) {
       log.info("session timed out", fieldsOf(session));
       this.#endSession(session, "timeout", "Nothing was heard of the client");

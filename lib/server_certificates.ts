@@ -80,19 +80,19 @@ export function acceptsCertificates({ mode, userModes }: ServerAuth): boolean {
 }
 
 /**
- * Why a session has to end now; null when it may go on.
+ * Why a session has to end for its certificate's sake; null when it may go on.
  *
  * @param certificate that the session was opened with; null when it was opened by password alone
  * @param nowMs milliseconds since the Unix epoch
  */
-export function sessionProblem(
+export function certificateProblem(
   session: { readonly user: string; readonly certificate: ClientCertificate | null },
   auth: ServerAuth,
   hasPassword: (user: string) => boolean,
   nowMs: number,
 ): string | null {
   const { user, certificate } = session;
-  if (certificate === null) return hasPassword(user) ? null : "The user was removed";
+  if (certificate === null) return null;
   if (auth.trust === null) return "Certificates are no longer accepted";
   const objection = certificateObjection(certificate, auth.trust, nowMs);
   if (objection !== null) return `Your certificate is no longer good: ${objection}`;

@@ -10,7 +10,7 @@ import type { CertificateStanding, Enrolment, HandshakePolicy, SessionGrant } fr
 import type { Verifier } from "./password.ts";
 import type { Log } from "./log.ts";
 import type { ResumeTokens } from "./resume_tokens.ts";
-import { judgePeer, proofRefusal, type ServerAuth, sessionProblem } from "./server_certificates.ts";
+import { judgePeer, proofRefusal, type ServerAuth } from "./server_certificates.ts";
 import type { ConnectedSession, ServerConnection } from "./server_connection.ts";
 import type { EnrolClient } from "./server_options.ts";
 import type { OpenRequest, ServerSessions } from "./server_sessions.ts";
@@ -106,17 +106,18 @@ export class ServerPolicy implements HandshakePolicy {
   }
 
   async resumeSession(token: Uint8Array<ArrayBuffer>): Promise<SessionGrant | null> {
-    const { tokens, sessions, clock, users, auth } = this.#context;
+    const { tokens, sessions, clock } = this.#context;
     const id = await tokens.redeem(token, clock.monotonicMs());
     const session = id === null ? undefined : sessions.find(id);
-    if (session === undefined) return null;
-    if (sessionProblem(session, auth(), (user) => users.has(user), clock.wallMs()) !== null) return null;
-    // whoever opened it with a certificate comes back with the same
-    if (session.certificate !== null) {
-      const judged = await judgePeer(this.#peer, auth(), (user) => users.has(user), clock.wallMs());
-      if (judged.certificate?.fingerprint !== session.certificate.fingerprint) return null;
-    }
+    if (session === undefined || !(await this.#mayResume(session))) return null;
     return await this.#grant(session);
+  }
+
+  /** Whoever opened a session with a certificate comes back with the same, which must still be good. */
+  async #mayResume({ user, certificate }: ConnectedSession): Promise<boolean> {
+    if (certificate === null) return this.#context.users.has(user);
+    await this.certificate();
+    return this.#certificate?.fingerprint === certificate.fingerprint;
   }
 
   #takeOverAbandoned(request: OpenRequest, onlyWanted: boolean): void {

@@ -8,7 +8,7 @@ import {
   PASSWORD_ONLY,
   proofRefusal,
   type ServerAuth,
-  sessionProblem,
+  certificateProblem,
 } from "../../lib/server_certificates.ts";
 import { certificateFingerprint } from "../../lib/certificate.ts";
 import {
@@ -183,21 +183,18 @@ test("proofRefusal() refuses before the user is known only what nobody could log
   expect(proofRefusal("bob", nothing, { ...auth, userModes: new Map([["bob", "any"]]) })).toBeNull();
 });
 
-test("sessionProblem() ends sessions of removed users, by what they had logged in with", async () => {
+test("certificateProblem() ends sessions of users who are gone, where their mode or a company wants them known", async () => {
   const auth = await authOf("any");
   const certificate = { user: "a", serial: "1", fingerprint: "", issuer: "", notAfterMs: Date.now() + 1000 };
   const gone = () => false;
-  expect(sessionProblem({ user: "a", certificate: null }, auth, gone, Date.now())).toBe(
-    "The user was removed",
-  );
-  expect(sessionProblem({ user: "a", certificate }, auth, gone, Date.now())).toBeNull();
-  expect(sessionProblem({ user: "a", certificate }, { ...auth, mode: "both" }, gone, Date.now())).toMatch(
+  expect(certificateProblem({ user: "a", certificate }, auth, gone, Date.now())).toBeNull();
+  expect(certificateProblem({ user: "a", certificate }, { ...auth, mode: "both" }, gone, Date.now())).toMatch(
     /removed/,
   );
   expect(
-    sessionProblem({ user: "a", certificate }, { ...auth, knownUsersOnly: true }, gone, Date.now()),
+    certificateProblem({ user: "a", certificate }, { ...auth, knownUsersOnly: true }, gone, Date.now()),
   ).toMatch(/removed/);
-  expect(sessionProblem({ user: "a", certificate }, PASSWORD_ONLY, gone, Date.now())).toMatch(
+  expect(certificateProblem({ user: "a", certificate }, PASSWORD_ONLY, gone, Date.now())).toMatch(
     /no longer accepted/,
   );
 });
