@@ -1,12 +1,20 @@
 /** Log-in by certificate: alone, with a password, revoked while connected, and with a server certificate that changes. */
 
 import { expect } from "bun:test";
+import { X509Certificate } from "node:crypto";
 import { chmod, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { networkTest } from "./harness.ts";
 import { issueClient, makeAuthority, mustOnServer, onServer, serverState } from "./harness/certificates.ts";
 import { type Network, SERVER_ADDRESS } from "./harness/network.ts";
-import { INNER_SERVER, runToEnd, SPLIT_TUNNEL, startClient, startServer } from "./harness/omail.ts";
+import {
+  executable,
+  INNER_SERVER,
+  runToEnd,
+  SPLIT_TUNNEL,
+  startClient,
+  startServer,
+} from "./harness/omail.ts";
 import { within } from "./harness/timing.ts";
 import { ping } from "./harness/traffic.ts";
 
@@ -119,3 +127,34 @@ networkTest("certificate: bad files are named, on both sides", {}, async (networ
   const revoke = await onServer(network, "cert", "revoke", "alice");
   expect(revoke).toMatchObject({ status: 2, stderr: expect.stringMatching(/crl.pem/) });
 });
+
+networkTest(
+  "certificate: a company's authority by files, and its revocation list as soon as the file changes",
+  {},
+  async (network) => {
+    const company = ["--state-dir", join(network.directory, "company")];
+    const run = (...args: readonly string[]) =>
+      network.server.run([executable("server"), ...args, ...company], { cwd: network.directory });
+    const file = (name: string): string => join(network.directory, name);
+    await run("cert", "init", "--name", "Company CA");
+    await run("cert", "issue", "carol", "--out", network.directory);
+    await run("cert", "issue", "default", "--out", network.directory);
+    const trust = ["--ca", file("omail-ca.pem"), "--crl", join(company[1]!, "ca/crl.pem")];
+    // the server's own certificate stays the self-signed one: clients pin it
+    const server = await startServer(network, { args: [...trust, "--auth", "any"] });
+    const own = await Bun.file(join(serverState(network), "server.pem")).text();
+    const pin = ["--pin", new X509Certificate(own).fingerprint256, ...BY_CERTIFICATE];
+    const login = (name: string) => ["--cert", file(`${name}.pem`), "--key", file(`${name}.key`), ...pin];
+    expect(await refusal(network, login("carol"))).toEqual({
+      status: 4,
+      stderr: expect.stringMatching(/its user "carol" is not known here/),
+    });
+    const client = await startClient(network, 0, { args: login("default") });
+    const startMs = performance.now();
+    // no server runs with the company's state directory, so nobody is told
+    await run("cert", "revoke", "default");
+    expect(await within("The client's end", 5_000, client.program.exited)).toBe(4);
+    expect(performance.now() - startMs).toBeLessThan(2_500);
+    expect((await server.status()).sessions).toEqual([]);
+  },
+);
