@@ -36,6 +36,12 @@ export function importedProfiles(stateDir: string): readonly string[] {
 export function loadProfile(source: string, stateDir: string): LoadedProfile {
   const imported = nameProblem(source) === null ? importedPath(stateDir, source) : null;
   const path = imported !== null && !existsSync(source) && existsSync(imported) ? imported : source;
+  if (!existsSync(path)) {
+    const names = importedProfiles(stateDir).join(" or ");
+    throw new UsageError(
+      `--profile: There is no "${source}": expected a file${names === "" ? "" : `, or the imported ${names}`}`,
+    );
+  }
   return { profile: decodeProfile(readPrivateFile(path, "--profile"), `profile "${path}"`), path };
 }
 

@@ -2,7 +2,7 @@
 
 import { expect } from "bun:test";
 import { X509Certificate } from "node:crypto";
-import { chmod, writeFile } from "node:fs/promises";
+import { chmod, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { networkTest } from "./harness.ts";
 import { issueClient, makeAuthority, mustOnServer, onServer, serverState } from "./harness/certificates.ts";
@@ -15,7 +15,7 @@ import {
   startClient,
   startServer,
 } from "./harness/omail.ts";
-import { within } from "./harness/timing.ts";
+import { until, within } from "./harness/timing.ts";
 import { ping } from "./harness/traffic.ts";
 
 const BY_CERTIFICATE = ["--auth", "cert"];
@@ -116,6 +116,42 @@ networkTest("certificate: bad files are named, on both sides", {}, async (networ
     status: 2,
     stderr: expect.stringMatching(/nothing would prove the server, expected --ca FILE or --pin/),
   });
+  const strangers = ["--state-dir", join(network.directory, "strangers")];
+  const stranger = ["--name", network.server.namespace, ...strangers];
+  await network.server.run([executable("server"), "cert", "init", ...stranger]);
+  const issue = [executable("server"), "cert", "issue", "eve", "--out", network.directory, ...strangers];
+  await network.server.run(issue);
+  const server = await startServer(network, { args: ["--auth", "any"] });
+  const ca = alice.slice(4);
+  const file = (name: string): string => join(network.directory, name);
+  const own = await readFile(join(serverState(network), "server.pem"), "utf8");
+  await writeFile(file("own.pem"), own.slice(0, own.indexOf("-----BEGIN PRIVATE KEY")));
+  await writeFile(file("own.key"), own.slice(own.indexOf("-----BEGIN PRIVATE KEY")), { mode: 0o600 });
+  const shown: readonly (readonly [string, string, number, RegExp])[] = [
+    ["eve.pem", "eve.key", 4, /issued by another certificate authority/],
+    ["own.pem", "own.key", 4, /for another purpose, expected one for TLS clients/],
+    ["eve.pem", "alice.key", 2, /the private key is another's/],
+    ["alice.key", "alice.key", 2, /it holds "PRIVATE KEY", expected certificates only/],
+  ];
+  for (const [cert, key, status, says] of shown) {
+    const flags = ["--cert", file(cert), "--key", file(key), ...ca, ...BY_CERTIFICATE];
+    expect({ cert, ...(await refusal(network, flags)) }).toEqual({
+      cert,
+      status,
+      stderr: expect.stringMatching(says),
+    });
+  }
+  // a list that is damaged while the server runs: it says so and goes on
+  const good = await readFile(crl, "utf8");
+  await writeFile(crl, "-----BEGIN X509 CRL-----\ndamaged");
+  await until("the error in the log", 5_000, async () =>
+    server.program.output.includes("Cannot take over the revocation list, going on with the old one")
+      ? true
+      : undefined,
+  );
+  await writeFile(crl, good);
+  await (await startClient(network, 0, { args: [...alice, ...BY_CERTIFICATE] })).stop();
+  await server.stop();
   await writeFile(crl, "-----BEGIN X509 CRL-----\ndamaged");
   const started = await runToEnd(network, network.server, "server", {
     args: ["--state-dir", serverState(network)],
