@@ -1,6 +1,6 @@
 /** Files with keys in them: written whole and for their owner only, read only when nobody else can read them. */
 
-import { linkSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, linkSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { errnoOf, errorCode, messageOf } from "./caught.ts";
 import { PrivilegeError, SystemError, UsageError } from "./errors.ts";
 
@@ -28,7 +28,8 @@ export function writePrivateFile(path: string, content: string, { replace }: { r
       throw new UsageError(`Cannot write "${path}": it exists already, expected a new name`);
     throw fileError("write", path, error);
   } finally {
-    rmSync(draft, { force: true });
+    // Bun's rmSync throws on a path below a file, also when forced
+    if (existsSync(draft)) rmSync(draft);
   }
 }
 
