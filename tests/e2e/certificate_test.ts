@@ -47,7 +47,9 @@ networkTest(
       /has read its certificates again and ended 1/,
     );
     expect(await within("The client's end", 5_000, client.program.exited)).toBe(4);
-    expect(performance.now() - startMs).toBeLessThan(2_000);
+    const tookMs = performance.now() - startMs;
+    console.log(`From the command to the client's end: ${Math.round(tookMs)} ms`);
+    expect(tookMs).toBeLessThan(2_000);
     expect(client.program.output).toMatch(
       /The server refused: Your certificate is no longer good: the certificate was revoked/,
     );
@@ -190,7 +192,9 @@ networkTest(
     // no server runs with the company's state directory, so nobody is told
     await run("cert", "revoke", "default");
     expect(await within("The client's end", 5_000, client.program.exited)).toBe(4);
-    expect(performance.now() - startMs).toBeLessThan(2_500);
+    const tookMs = performance.now() - startMs;
+    console.log(`From the command, which tells nobody, to the client's end: ${Math.round(tookMs)} ms`);
+    expect(tookMs).toBeLessThan(2_500);
     expect((await server.status()).sessions).toEqual([]);
   },
 );
