@@ -1,6 +1,6 @@
 /** Records what somebody did at the command line in the audit log of an instance, whether its server runs or not. */
 
-import { auditActor } from "../lib/audit_event.ts";
+import { auditActor, type AuditEvent } from "../lib/audit_event.ts";
 import { AuditLog, auditFiles } from "../lib/audit_log.ts";
 import { systemClock } from "../lib/clock.ts";
 import type { Instance } from "../lib/instance.ts";
@@ -19,9 +19,25 @@ export async function recordChange(
   target: string,
   detail: string,
 ): Promise<void> {
+  const actor = auditActor(process.getuid?.(), process.env);
+  await record(instance, [{ type: "admin", actor, action, target, detail }]);
+}
+
+/** Records that certificates were revoked. */
+export async function recordRevocations(
+  instance: Instance,
+  certificates: readonly { readonly serial: string; readonly name: string }[],
+): Promise<void> {
+  const reason = `by ${auditActor(process.getuid?.(), process.env)}`;
+  await record(
+    instance,
+    certificates.map(({ serial, name }) => ({ type: "revoked", serial, name, reason })),
+  );
+}
+
+async function record(instance: Instance, events: readonly AuditEvent[]): Promise<void> {
   const log = createProcessLog("warn", "text");
   const audit = new AuditLog(auditFiles(instance), { onFull: "continue", clock: systemClock, log });
-  const actor = auditActor(process.getuid?.(), process.env);
-  audit.record({ type: "admin", actor, action, target, detail });
+  for (const event of events) audit.record(event);
   await audit.close();
 }

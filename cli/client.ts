@@ -5,6 +5,7 @@ import type { CommandDef } from "citty";
 import { UP_FLAGS, upCommand } from "./client_up.ts";
 import { completeCommand } from "./complete.ts";
 import { downCommand } from "./down.ts";
+import { importCommand } from "./import.ts";
 import { runProgram } from "./run.ts";
 import { serviceCommand } from "./service.ts";
 import { statusCommand } from "./status.ts";
@@ -16,6 +17,7 @@ const client: CommandDef = {
   default: "up",
   subCommands: {
     up: upCommand,
+    import: importCommand,
     down: downCommand("client"),
     service: serviceCommand("client"),
     status: statusCommand("client"),

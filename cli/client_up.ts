@@ -1,14 +1,11 @@
 /** `omail-client up`: runs a client in the foreground until a signal or `down` ends it. */
 
 import type { CommandDef } from "citty";
-import {
-  type ClientSettings,
-  makeClientConfig,
-  readClientSettings,
-  requireServers,
-} from "../lib/config_client.ts";
+import type { SettingsLayer } from "../lib/config.ts";
+import { loginOf, makeClientConfig, readClientSettings, requireServers } from "../lib/config_client.ts";
 import { makeSecret } from "../lib/config_field.ts";
 import { UsageError } from "../lib/errors.ts";
+import { importedProfiles, loadProfile } from "../lib/profile_store.ts";
 import { createProcessLog } from "../lib/log_consola.ts";
 import type { Secret } from "../lib/secret.ts";
 import { command } from "./command.ts";
@@ -20,6 +17,7 @@ import { createCodeReader } from "./totp.ts";
 import { TUNNEL_FLAGS } from "./tunnel_flags.ts";
 
 export const UP_FLAGS = {
+  profile: valueFlag("NAME|FILE", "Profile that was imported, or its file (default: the only imported one)"),
   server: listFlag("HOST:PORT", "Server to connect to; several are tried in turn (default port 51820)"),
   user: valueFlag("NAME", "User to log in as (default: default)"),
   ...TUNNEL_FLAGS,
@@ -28,6 +26,13 @@ export const UP_FLAGS = {
     "File with the one-time code, if the user needs one (else OMAIL_TOTP, or you are asked)",
   ),
   ca: valueFlag("FILE", "Certificate authority in PEM that the server's certificate must come from"),
+  pin: listFlag("SHA256", "Fingerprint of the server's certificate or of its authority"),
+  cert: valueFlag("FILE", "Certificate to log in with, in PEM, and what stands between it and the authority"),
+  key: valueFlag("FILE", "Private key of --cert in PEM, readable by its owner only"),
+  auth: valueFlag(
+    "WHAT",
+    "Log in by password, cert or both (default: both where there is a certificate and a password)",
+  ),
   "tun-ip": listFlag("IP", "Inner address to ask for; the server decides"),
   "split-tunnel": listFlag("CIDR", "Network that goes through the tunnel; without this flag everything does"),
   exclude: listFlag("CIDR", "Network that stays outside the tunnel"),
@@ -50,10 +55,13 @@ export const upCommand: CommandDef = command({
 
 async function up(flags: FlagValues): Promise<void> {
   const source = openSettings(flags, process.env);
-  const settings = readClientSettings(await source.layers());
+  const settings = readClientSettings(await withProfile(flags, await source.layers()));
   // Before a password is asked for.
   requireServers(settings.values);
-  const config = makeClientConfig(settings.values, await findPassword(settings.values));
+  const given = createPasswordReader(process.env).read(settings.values);
+  const { wantsPassword } = loginOf(settings.values, given !== null);
+  const password = wantsPassword ? (given ?? (await askPassword(settings.values.user))) : null;
+  const config = makeClientConfig(settings.values, password);
   const code = createCodeReader(config, process.env);
   const log = createProcessLog(settings.values["log-level"], settings.values["log-format"]);
   for (const warning of [argumentWarning(settings, source.flags), source.warning()]) {
@@ -63,14 +71,33 @@ async function up(flags: FlagValues): Promise<void> {
   await runClient(config, { log, code });
 }
 
-async function findPassword(settings: ClientSettings): Promise<Secret> {
-  const password = createPasswordReader(process.env).read(settings);
-  if (password !== null) return password;
+/** The layers with that of the profile, which every other one wins over. */
+async function withProfile(
+  flags: FlagValues,
+  layers: readonly SettingsLayer[],
+): Promise<readonly SettingsLayer[]> {
+  const { values } = readClientSettings(layers);
+  const stateDir = values["state-dir"];
+  const source = flags["profile"] ?? (values.server === undefined ? onlyProfile(stateDir) : null);
+  if (typeof source !== "string") return layers;
+  const { profile, path } = loadProfile(source, stateDir);
+  const { name: _name, ...settings } = profile;
+  return [...layers, { values: settings, describe: (key) => `${path}: ${key.join(".")}` }];
+}
+
+/** @throws {UsageError} when there are several to choose from */
+function onlyProfile(stateDir: string): string | null {
+  const names = importedProfiles(stateDir);
+  if (names.length < 2) return names[0] ?? null;
+  throw new UsageError(`Cannot tell which profile is meant: expected --profile ${names.join(" or ")}`);
+}
+
+async function askPassword(user: string): Promise<Secret> {
   if (!process.stdin.isTTY || !process.stderr.isTTY) {
     throw new UsageError(
       "Cannot log in without a password: give OMAIL_PASSWORD or --password-file FILE, or start it on a terminal to be asked",
     );
   }
-  const question = `Password of ${settings.user}: `;
+  const question = `Password of ${user}: `;
   return makeSecret(await promptPassword(question, process.stdin, (text) => process.stderr.write(text)));
 }

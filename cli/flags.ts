@@ -102,7 +102,7 @@ export function flagLayer(flags: FlagValues): SettingsLayer {
 }
 
 /** Flags that say what to do and are no settings. */
-const NOT_SETTINGS: ReadonlySet<string> = new Set(["config", "json"]);
+const NOT_SETTINGS: ReadonlySet<string> = new Set(["config", "json", "profile"]);
 
 interface FoundFlag {
   readonly name: string;

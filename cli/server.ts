@@ -3,10 +3,12 @@
 
 import type { CommandDef } from "citty";
 import { auditCommand } from "./audit.ts";
+import { certCommand } from "./cert.ts";
 import { completeCommand } from "./complete.ts";
 import { downCommand } from "./down.ts";
 import { kickCommand } from "./kick.ts";
 import { policyCommand } from "./policy.ts";
+import { profileCommand } from "./profile.ts";
 import { reloadCommand } from "./reload.ts";
 import { runProgram } from "./run.ts";
 import { unbanCommand } from "./unban.ts";
@@ -23,6 +25,8 @@ const server: CommandDef = {
   subCommands: {
     run: runServerCommand,
     status: statusCommand("server"),
+    cert: certCommand,
+    profile: profileCommand,
     user: userCommand,
     kick: kickCommand,
     unban: unbanCommand,

@@ -1,6 +1,7 @@
 /** `omail-server run`: runs a server in the foreground until a signal ends it. */
 
 import type { CommandDef } from "citty";
+import { hasAuthority } from "../lib/ca_store.ts";
 import {
   type ServerConfig,
   makeServerConfig,
@@ -44,6 +45,16 @@ export const RUN_FLAGS = {
     "While the audit log cannot be written: refuse log-ins, or continue and raise an alarm (default continue)",
   ),
   "rekey-after": valueFlag("TIME", "Life of a data key, 50ms to 24h (default 2m)"),
+  auth: valueFlag(
+    "WHAT",
+    "What clients must show: password, cert, both or any (default any where there is an authority, else password)",
+  ),
+  ca: valueFlag("FILE", "Authority in PEM that clients' certificates come from (default: that of cert init)"),
+  crl: valueFlag("FILE", "Revocation list of --ca, PEM or DER; taken over whenever the file changes"),
+  "cert-users": valueFlag(
+    "WHOSE",
+    "Certificates of all users, or only of known ones (default known with --ca, else all)",
+  ),
   cert: valueFlag("FILE", "Certificate chain in PEM (default: self-signed, kept in the state directory)"),
   key: valueFlag("FILE", "Private key of --cert in PEM"),
 } as const;
@@ -60,7 +71,11 @@ async function run(flags: FlagValues): Promise<void> {
   const passwords = createPasswordReader(process.env);
   const read = async () => {
     const settings = readServerSettings(await source.layers());
-    const config: ServerConfig = makeServerConfig(settings.values, passwords.read(settings.values));
+    const config: ServerConfig = makeServerConfig(
+      settings.values,
+      passwords.read(settings.values),
+      hasAuthority(settings.values["state-dir"]),
+    );
     requireUsers(config, () => countUsers(config.stateDir));
     return { settings, config };
   };

@@ -95,12 +95,14 @@ function health(remarks: readonly string[]): string {
   return remarks.length === 0 ? "" : `\n${remarks.map((remark) => `# ${remark}\n`).join("")}`;
 }
 
-function rows(pairs: readonly (readonly [string, string])[]): string {
+/** Names and values below each other, the values aligned. */
+export function rows(pairs: readonly (readonly [string, string])[]): string {
   const width = Math.max(...pairs.map(([name]) => name.length));
   return pairs.map(([name, value]) => `${name.padEnd(width)}  ${value}\n`).join("");
 }
 
-function columns(table: readonly (readonly string[])[]): string {
+/** A table with its columns aligned. */
+export function columns(table: readonly (readonly string[])[]): string {
   const widths = (table[0] ?? []).map((_, column) =>
     Math.max(...table.map((row) => (row[column] ?? "").length)),
   );

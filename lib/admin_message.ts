@@ -1,7 +1,8 @@
 /**
  * Requests and replies of the Unix control socket: HTTP with JSON bodies, each with a strict schema.
  *
- * `GET /status` answers with a status of `status.ts`; `POST /kick`, `/reload`, `/rekey`, `/users` and `/stop` answer with
+ * `GET /status` answers with a status of `status.ts`; `POST /kick`, `/reload`, `/certificates`, `/rekey`, `/users` and
+ * `/stop` answer with
  * {@link DoneReply}. A failure is any status but 200 with {@link ErrorReply}.
  */
 
@@ -15,6 +16,7 @@ export const ADMIN_ROUTES = {
   kick: { method: "POST", path: "/kick" },
   reload: { method: "POST", path: "/reload" },
   unban: { method: "POST", path: "/unban" },
+  certificates: { method: "POST", path: "/certificates" },
   rekey: { method: "POST", path: "/rekey" },
   users: { method: "POST", path: "/users" },
   stop: { method: "POST", path: "/stop" },

@@ -6,7 +6,7 @@
  */
 
 /** How a client proved who it is. */
-export type LoginMethod = "password" | "certificate" | "password+certificate" | "resume" | "enrolment";
+export type LoginMethod = "password" | "certificate" | "password+certificate" | "resume";
 
 /** One event. `user` is a name as the client gave it; endpoints are `HOST:PORT`; counters are bytes and packets. */
 export type AuditEvent =
@@ -60,6 +60,13 @@ export type AuditEvent =
     }
   | { readonly type: "unban"; readonly subject: "address" | "user"; readonly value: string }
   | { readonly type: "revoked"; readonly serial: string; readonly name: string; readonly reason: string }
+  /** A client made its certificate with a one-time token. */
+  | {
+      readonly type: "enrolled";
+      readonly user: string;
+      readonly endpoint: string;
+      readonly serial: string;
+    }
   /** A resume token came a second time: it was copied, and the session was ended. */
   | {
       readonly type: "token-reused";

@@ -69,18 +69,26 @@ export async function makeSelfSignedCertificate(options: SelfSignedOptions): Pro
  * @throws {UsageError} when a part cannot be read, both do not belong together, or the time is outside of its validity
  */
 export function checkCertificatePair(pair: CertificatePair, nowMs: number): void {
-  const certificate = readPem("certificate", () => new X509Certificate(pair.certPem));
-  const key = readPem("private key", () => createPrivateKey(pair.keyPem));
-  if (!certificate.checkPrivateKey(key)) {
-    throw new UsageError(
-      `Cannot use the certificate of "${certificate.subject}": the private key is another's`,
-    );
-  }
+  const certificate = checkKeyPair(pair);
   if (nowMs < Date.parse(certificate.validFrom) || nowMs > Date.parse(certificate.validTo)) {
     throw new UsageError(
       `Cannot use the certificate of "${certificate.subject}" now: expected a time from ${certificate.validFrom} to ${certificate.validTo}`,
     );
   }
+}
+
+/**
+ * Checks that certificate and key belong together; the time is left to whoever judges the certificate.
+ *
+ * @throws {UsageError} when a part cannot be read, or both do not belong together
+ */
+export function checkKeyPair(pair: CertificatePair): X509Certificate {
+  const certificate = readPem("certificate", () => new X509Certificate(pair.certPem));
+  const key = readPem("private key", () => createPrivateKey(pair.keyPem));
+  if (certificate.checkPrivateKey(key)) return certificate;
+  throw new UsageError(
+    `Cannot use the certificate of "${certificate.subject}": the private key is another's`,
+  );
 }
 
 /**

@@ -87,12 +87,13 @@ class TunnelClient implements RunningClient {
   #linkedMs = 0;
 
   constructor(options: ClientOptions) {
-    const { servers, caPem = null, resolve = resolveServer, admit = () => Promise.resolve() } = options;
+    const { servers, trust = null, identity = null, resolve = resolveServer } = options;
+    const { admit = () => Promise.resolve() } = options;
     this.#options = options;
     this.#timings = { ...DEFAULT_CLIENT_TIMINGS, ...options.timings };
     this.#user = prepareText(options.user, "user name");
     this.#requested = (options.requestedAddresses ?? []).map((text) => parsePrefix(text).address.text);
-    this.#dialer = new ClientDialer({ servers, caPem, resolve, admit });
+    this.#dialer = new ClientDialer({ servers, trust, identity, resolve, admit });
     this.#knownServers = options.knownServers ?? knownServersInMemory();
     this.#dataPath = new ClientDataPath({
       dataPlane: options.dataPlane,
@@ -207,18 +208,22 @@ class TunnelClient implements RunningClient {
   /**
    * Whether a refusal may come from somebody who is not our server: it shows another certificate than the one that
    * proved itself. An attacker on the way must not be able to end a tunnel, and so let its traffic out in the clear.
+   * A certificate that passed the check against our CA or pin is no doubt.
    */
   #isDoubtful(dialed: Dialed | null): boolean {
     const held = this.#session;
+    if (dialed !== null && this.#options.trust !== undefined) return false;
     return held !== null && dialed?.connection.peerFingerprint !== held.fingerprint;
   }
 
   #logIn({ connection, server }: Dialed): Promise<ClientGrant> {
-    const { program, offload, code } = this.#options;
+    const { program, offload, code, method = "password", trust } = this.#options;
     const held = this.#session;
     const addresses = held === null ? this.#requested : addressesOf(held.config);
     const options = {
       user: this.#user,
+      method,
+      serverTrusted: trust !== undefined,
       password: () => this.#password(),
       ...(code === undefined ? {} : { code: () => code(this.#stopping.signal) }),
       client: program,
@@ -254,7 +259,7 @@ class TunnelClient implements RunningClient {
     };
   }
 
-  /** The server has proved that it knows the password: a new certificate is news, not a danger. */
+  /** The server has proved itself: a new certificate is news, not a danger. */
   #rememberServer(server: HostPort, fingerprint: string | null): void {
     if (fingerprint === null) return;
     const name = formatHostPort(server);
@@ -262,7 +267,9 @@ class TunnelClient implements RunningClient {
     if (known !== null && known !== fingerprint) {
       const fields = { server: name, fingerprint };
       this.#options.log.warn(
-        "the server has a new certificate; it proved that it knows the password",
+        this.#options.method === "certificate"
+          ? "the server has a new certificate; it passed the check"
+          : "the server has a new certificate; it proved that it knows the password",
         fields,
       );
     }

@@ -10,7 +10,7 @@ import { messageOf } from "./caught.ts";
 import { OmailError, RefusedError } from "./errors.ts";
 import { CONNECT_TIMEOUT_MS } from "./limits.ts";
 import type { TlsConnection } from "./tls_connection.ts";
-import { connectControl } from "./tls_control.ts";
+import { connectControl, type ServerTrust, type TlsIdentity } from "./tls_control.ts";
 
 /** A connection that finished TLS. */
 export interface Dialed {
@@ -24,7 +24,8 @@ export interface Dialed {
 export interface DialerOptions {
   /** Tried in this order; the one that answered last comes first. */
   readonly servers: readonly HostPort[];
-  readonly caPem: string | null;
+  readonly trust: ServerTrust | null;
+  readonly identity: TlsIdentity | null;
   /** Turns a server into literal addresses. */
   readonly resolve: (server: HostPort) => Promise<readonly HostPort[]>;
   /** Keeps an address outside the tunnel before it is dialled. */
@@ -92,12 +93,13 @@ export class ClientDialer {
     for (const [i, endpoint] of endpoints.entries()) {
       const timeoutMs = i === endpoints.length - 1 ? CONNECT_TIMEOUT_MS : QUICK_TIMEOUT_MS;
       try {
-        const { caPem } = this.#options;
-        await this.#options.admit(endpoint);
+        const { trust, identity, admit } = this.#options;
+        await admit(endpoint);
         const connection = await connectControl({
           endpoint,
           serverName: server.host,
-          caPem,
+          trust,
+          identity,
           timeoutMs,
           signal,
         });

@@ -7,7 +7,9 @@ import type { DataPlanePort } from "./data_plane_message.ts";
 import type { KnownServers } from "./known_servers.ts";
 import { CONFIRM_TIMEOUT_MS, CONTROL_PING_MS, CONTROL_PING_TIMEOUT_MS } from "./limits.ts";
 import type { Log } from "./log.ts";
+import type { LoginMethod } from "./handshake_client.ts";
 import type { ClientStatus } from "./status.ts";
+import type { ServerTrust, TlsIdentity } from "./tls_control.ts";
 
 export interface ClientOptions {
   /** Servers to try, in this order. */
@@ -15,6 +17,12 @@ export interface ClientOptions {
   readonly user: string;
   /** Asked for at most once, when the first server wants it. */
   readonly password: () => Promise<string>;
+  /** How the server's certificate is recognised; without it, SCRAM proves the server. */
+  readonly trust?: ServerTrust;
+  /** Our certificate for servers that ask for one. */
+  readonly identity?: TlsIdentity;
+  /** What the log-in proves: the password (and the certificate, if the server wants both), or the certificate alone. */
+  readonly method?: LoginMethod;
   /**
    * Asked for at each log-in (never at a resumption or rekey) of a user with a second factor.
    *
@@ -22,8 +30,6 @@ export interface ClientOptions {
    * @throws {UsageError} when there is no way to get a code
    */
   readonly code?: (signal: AbortSignal) => Promise<string>;
-  /** Certificate authorities (PEM text) that the server's certificate must come from; without, SCRAM proves it. */
-  readonly caPem?: string;
   /** Inner addresses to ask for; a prefix length is ignored. */
   readonly requestedAddresses?: readonly string[];
   /** Our TUN takes super-packets. */

@@ -123,6 +123,7 @@ function knownKeys(schema: TableSchema, depth: number): readonly string[] {
 const NESTED_KEYS = [
   "name",
   "password",
+  "auth",
   "allow-from",
   "deny-from",
   "groups",

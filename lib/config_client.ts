@@ -3,10 +3,18 @@
 import * as v from "valibot";
 import { type HostPort, type Prefix, parseHostPort, parsePrefix } from "./address.ts";
 import { resolveSettings, type ResolvedSettings, type SettingsLayer } from "./config.ts";
-import { addressesField, booleanField, listField, networksField, textField } from "./config_field.ts";
+import {
+  addressesField,
+  booleanField,
+  choiceField,
+  listField,
+  networksField,
+  textField,
+} from "./config_field.ts";
 import { DEFAULT_USER, TUNNEL_ENTRIES } from "./config_server.ts";
 import type { EngineName } from "./data_plane_message.ts";
 import { UsageError } from "./errors.ts";
+import { parseFingerprint } from "./fingerprint.ts";
 import { DEFAULT_MTU_BYTES, DEFAULT_PORT } from "./limits.ts";
 import type { Secret } from "./secret.ts";
 
@@ -15,11 +23,17 @@ export interface ClientConfig {
   /** Servers to try, in this order. */
   readonly servers: readonly HostPort[];
   readonly user: string;
-  readonly password: Secret;
+  /** Null where the certificate alone logs in. */
+  readonly password: Secret | null;
   /** File with the one-time code of a user with a second factor, read at each log-in; null when there is none. */
   readonly totpFile: string | null;
-  /** PEM file with the certificate authority that the server's certificate must come from. */
-  readonly caFile: string | null;
+  /** Certificate authority that the server's certificate must come from: a PEM file, or PEM text. */
+  readonly ca: string | null;
+  /** Fingerprints of the server's certificate or authority. */
+  readonly pins: readonly string[];
+  /** What is shown in TLS: PEM files, or PEM texts. Null shows nothing. */
+  readonly certificate: { readonly cert: string; readonly key: string } | null;
+  readonly method: "password" | "certificate";
   readonly tun: string;
   /** Inner addresses to ask for, at most one of each family; the server decides. */
   readonly requestedAddresses: readonly string[];
@@ -48,6 +62,10 @@ const clientSchema = v.strictObject({
   user: v.optional(textField, DEFAULT_USER),
   "totp-file": v.optional(textField),
   ca: v.optional(textField),
+  pin: v.optional(listField(parseFingerprint), []),
+  cert: v.optional(textField),
+  key: v.optional(textField),
+  auth: v.optional(choiceField(["password", "cert", "both"])),
   "tun-ip": v.optional(requestedField, []),
   "split-tunnel": v.optional(networksField),
   exclude: v.optional(networksField, []),
@@ -73,18 +91,55 @@ export function readClientSettings(layers: readonly SettingsLayer[]): ResolvedSe
 }
 
 /**
+ * What the settings say about the log-in.
+ *
+ * @param hasPassword whether a password is at hand without asking a person
+ * @throws {UsageError} when they contradict each other, or nothing would prove the server
+ */
+export function loginOf(
+  settings: ClientSettings,
+  hasPassword: boolean,
+): Pick<ClientConfig, "certificate" | "method"> & { readonly wantsPassword: boolean } {
+  const { cert, key, auth, ca, pin } = settings;
+  if ((cert === undefined) !== (key === undefined)) {
+    const [given, missing] = cert === undefined ? ["--key", "--cert"] : ["--cert", "--key"];
+    throw new UsageError(`Cannot use ${given} alone: expected ${missing} with it`);
+  }
+  if (cert === undefined || key === undefined) {
+    if (auth === undefined || auth === "password")
+      return { certificate: null, method: "password", wantsPassword: true };
+    throw new UsageError(`--auth: Cannot use "${auth}" without a certificate: expected --cert and --key`);
+  }
+  if (auth === "password") return { certificate: null, method: "password", wantsPassword: true };
+  const certificate = { cert, key };
+  if (auth === "both" || (auth === undefined && hasPassword))
+    return { certificate, method: "password", wantsPassword: true };
+  if (ca === undefined && pin.length === 0) {
+    throw new UsageError(
+      "Cannot log in by certificate alone: nothing would prove the server, expected --ca FILE or --pin FINGERPRINT",
+    );
+  }
+  return { certificate, method: "certificate", wantsPassword: false };
+}
+
+/**
  * Fits the settings together.
  *
+ * @param password null where the certificate alone logs in, see {@link loginOf}
  * @throws {UsageError} when no server is named or two settings contradict each other
  */
-export function makeClientConfig(settings: ClientSettings, password: Secret): ClientConfig {
+export function makeClientConfig(settings: ClientSettings, password: Secret | null): ClientConfig {
   refuseTwoWishes(settings);
+  const { certificate, method } = loginOf(settings, password !== null);
   return {
     servers: requireServers(settings),
     user: settings.user,
     password,
     totpFile: settings["totp-file"] ?? null,
-    caFile: settings.ca ?? null,
+    ca: settings.ca ?? null,
+    pins: settings.pin,
+    certificate,
+    method,
     tun: settings.tun,
     requestedAddresses: onePerFamily(settings["tun-ip"]),
     mtuBytes: settings.mtu === "auto" ? DEFAULT_MTU_BYTES : settings.mtu,

@@ -22,6 +22,7 @@ import {
   textField,
   textOf,
 } from "./config_field.ts";
+import { AUTH_MODES, type AuthMode, needsPassword, takesCertificate } from "./auth_mode.ts";
 import { UsageError } from "./errors.ts";
 import {
   DEFAULT_MTU_BYTES,
@@ -38,17 +39,30 @@ import type { Secret } from "./secret.ts";
 /** A person or machine that may log in. */
 export interface UserCredential {
   readonly name: string;
-  readonly password: Secret;
+  /** Null for one who logs in by certificate. */
+  readonly password: Secret | null;
+  /** What this user must show; null is what the server asks of everybody. */
+  readonly auth: AuthMode | null;
   readonly allowFrom: readonly string[];
   readonly denyFrom: readonly string[];
   /** Names for the access policy. */
   readonly groups: readonly string[];
 }
 
+/** Whose certificates clients may log in with. */
+export interface ClientAuthConfig {
+  readonly mode: AuthMode;
+  /** Files of a company's authority; `own` is the one in the state directory; null accepts no certificate. */
+  readonly ca: { readonly ca: string; readonly crl: string | null } | "own" | null;
+  /** Accept certificates only of users who are in the list or have a password. */
+  readonly knownUsersOnly: boolean;
+}
+
 /** What a server is started with. */
 export interface ServerConfig {
   readonly listen: HostPort;
   readonly users: readonly UserCredential[];
+  readonly auth: ClientAuthConfig;
   readonly tun: string;
   /** The server's inner IPv4 address with the prefix length of the pool. */
   readonly address4: Prefix;
@@ -114,14 +128,16 @@ function readGroup(text: string): string {
 const userSchema = v.pipe(
   v.strictObject({
     name: textField,
-    password: secretField,
+    password: v.optional(secretField),
+    auth: v.optional(choiceField(AUTH_MODES)),
     "allow-from": v.optional(networksField, []),
     "deny-from": v.optional(networksField, []),
     groups: v.optional(listField(readGroup), []),
   }),
-  v.transform(({ name, password, groups, ...lists }) => ({
+  v.transform(({ name, password = null, auth = null, groups, ...lists }) => ({
     name,
     password,
+    auth,
     groups,
     allowFrom: lists["allow-from"],
     denyFrom: lists["deny-from"],
@@ -132,6 +148,10 @@ const serverSchema = v.strictObject({
   ...TUNNEL_ENTRIES,
   address: v.optional(hostPortField(DEFAULT_PORT), `:${DEFAULT_PORT}`),
   users: v.optional(v.array(userSchema), []),
+  auth: v.optional(choiceField(AUTH_MODES)),
+  ca: v.optional(textField),
+  crl: v.optional(textField),
+  "cert-users": v.optional(choiceField(["all", "known"])),
   "tun-ip": v.optional(field(readTunIp), "10.8.0.1/24"),
   "tun-netmask": v.optional(field(readNetmask)),
   "tun-ip6": v.optional(field(readTunIp6), "auto"),
@@ -170,9 +190,14 @@ export function readServerSettings(layers: readonly SettingsLayer[]): ResolvedSe
  * Fits the settings together.
  *
  * @param password of the user `default`; null when there is none
+ * @param hasAuthority whether the state directory holds a certificate authority
  * @throws {UsageError} when two settings contradict each other
  */
-export function makeServerConfig(settings: ServerSettings, password: Secret | null): ServerConfig {
+export function makeServerConfig(
+  settings: ServerSettings,
+  password: Secret | null,
+  hasAuthority = false,
+): ServerConfig {
   const mtuBytes = settings.mtu === "auto" ? DEFAULT_MTU_BYTES : settings.mtu;
   const address6 = settings["tun-ip6"];
   if (address6 !== null && mtuBytes < MIN_IPV6_MTU_BYTES) {
@@ -180,9 +205,11 @@ export function makeServerConfig(settings: ServerSettings, password: Secret | nu
       `--mtu: Cannot use "${mtuBytes}" with IPv6: expected at least ${MIN_IPV6_MTU_BYTES}, or --tun-ip6 none`,
     );
   }
+  const auth = clientAuth(settings, hasAuthority);
   return {
     listen: settings.address,
-    users: joinUsers(settings.users, password),
+    users: joinUsers(settings.users, password, auth.mode),
+    auth,
     tun: settings.tun,
     address4: tunAddress(settings["tun-ip"], settings["tun-netmask"]),
     address6,
@@ -206,18 +233,44 @@ export function makeServerConfig(settings: ServerSettings, password: Secret | nu
   };
 }
 
-function joinUsers(listed: readonly UserCredential[], password: Secret | null): readonly UserCredential[] {
+function joinUsers(
+  listed: readonly UserCredential[],
+  password: Secret | null,
+  mode: AuthMode,
+): readonly UserCredential[] {
   const users =
     password === null
       ? listed
-      : [{ name: DEFAULT_USER, password, allowFrom: [], denyFrom: [], groups: [] }, ...listed];
+      : [{ name: DEFAULT_USER, password, auth: null, allowFrom: [], denyFrom: [], groups: [] }, ...listed];
   const seen = new Set<string>();
   for (const { name } of users) {
     if (seen.has(name))
       throw new UsageError(`Cannot have the user "${name}" twice: expected one password for each`);
     seen.add(name);
   }
+  const without = users.find((user) => user.password === null && needsPassword(user.auth ?? mode));
+  if (without !== undefined) {
+    throw new UsageError(
+      `Cannot have the user "${without.name}" without a password: expected one, or auth = "cert" for this user`,
+    );
+  }
   return users;
+}
+
+function clientAuth(settings: ServerSettings, hasAuthority: boolean): ClientAuthConfig {
+  const { ca: file, crl } = settings;
+  if (file === undefined && crl !== undefined)
+    throw new UsageError("Cannot use --crl alone: expected --ca with it");
+  const ca = file === undefined ? (hasAuthority ? "own" : null) : { ca: file, crl: crl ?? null };
+  const mode = settings.auth ?? (ca === null ? "password" : "any");
+  const asking = [mode, ...settings.users.map((user) => user.auth ?? mode)].find(takesCertificate);
+  if (asking !== undefined && ca === null) {
+    throw new UsageError(
+      `Cannot use auth "${asking}" without a certificate authority: make one with omail-server cert init, or give --ca FILE`,
+    );
+  }
+  const known = settings["cert-users"] ?? (file === undefined ? "all" : "known");
+  return { mode, ca: asking === undefined ? null : ca, knownUsersOnly: known === "known" };
 }
 
 /**
@@ -226,15 +279,21 @@ function joinUsers(listed: readonly UserCredential[], password: Secret | null): 
  * @param stored users in the database of the state directory; asked only when the configuration has none
  * @throws {UsageError} when nobody could
  */
-export function requireUsers({ users }: ServerConfig, stored: () => number): void {
-  if (users.length > 0 || stored() > 0) return;
+export function requireUsers({ users, auth }: ServerConfig, stored: () => number): void {
+  // whoever has a certificate is a user
+  if (users.length > 0 || !needsPassword(auth.mode) || stored() > 0) return;
   throw new UsageError(
     "Cannot start without a user: add one with omail-server user add NAME, or give the password of the user " +
       `"${DEFAULT_USER}" by OMAIL_PASSWORD or --password-file FILE, or [[users]] in the file of --config`,
   );
 }
 
-function certificateFiles(
+/**
+ * The files of the server's own certificate; null when it has none.
+ *
+ * @throws {UsageError} when only one of the two is given
+ */
+export function certificateFiles(
   cert: string | undefined,
   key: string | undefined,
 ): ServerConfig["certificateFiles"] {

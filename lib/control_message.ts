@@ -10,6 +10,7 @@ import * as v from "valibot";
 import { parseAddress, parseNetwork, parsePrefix } from "./address.ts";
 import { decodeBase64 } from "./base64.ts";
 import { parseDomainName } from "./domain_name.ts";
+import { ENROL_TOKEN_BYTES } from "./enrol_uri.ts";
 import { ProtocolError, UsageError } from "./errors.ts";
 import {
   MAX_EPOCH,
@@ -57,6 +58,10 @@ export type GoodbyeCode = (typeof GOODBYE_CODES)[number];
 export const MAX_REASON_LENGTH = 500;
 /** Longest SCRAM message that is accepted, in characters. */
 const MAX_SCRAM_LENGTH = 2048;
+/** Longest signing request, certificate, and profile of an enrolment. */
+const MAX_REQUEST_BYTES = 2048;
+const MAX_CERTIFICATE_BYTES = 8192;
+const MAX_PROFILE_LENGTH = 32_768;
 /** Longest one-time code, in characters. */
 const MAX_CODE_LENGTH = 16;
 /** Longest time an endpoint may ask for, in milliseconds: one day. */
@@ -76,6 +81,19 @@ const bytes = (length: number) =>
       const decoded = decodeBase64(dataset.value);
       if (decoded?.length === length) return decoded;
       addIssue({ message: `expected base64 of ${length} bytes` });
+      return NEVER;
+    }),
+  );
+
+/** Base64 text of 1 to `most` bytes. */
+const bytesUpTo = (most: number) =>
+  v.pipe(
+    v.string(),
+    v.maxLength(Math.ceil(most / 3) * 4),
+    v.rawTransform(({ dataset, addIssue, NEVER }): Uint8Array<ArrayBuffer> => {
+      const decoded = decodeBase64(dataset.value);
+      if (decoded !== null && decoded.length > 0 && decoded.length <= most) return decoded;
+      addIssue({ message: `expected base64 of 1 to ${most} bytes` });
       return NEVER;
     }),
   );
@@ -128,8 +146,18 @@ const hello = v.strictObject({
   auth: v.union([
     v.strictObject({ scram: scramText }),
     v.strictObject({ resume: bytes(RESUME_TOKEN_BYTES) }),
+    // the certificate that the client showed in TLS
+    v.strictObject({ certificate: v.literal(true) }),
   ]),
   keyShare: clientKeyShare,
+});
+const enrol = v.strictObject({
+  type: v.literal("enrol"),
+  version: uint(MAX_EPOCH),
+  /** The one-time token. */
+  token: bytes(ENROL_TOKEN_BYTES),
+  /** Certificate signing request (PKCS #10, DER). */
+  request: bytesUpTo(MAX_REQUEST_BYTES),
 });
 const proof = v.strictObject({ type: v.literal("proof"), scram: scramText });
 /** Answer to `totp-request`. */
@@ -137,6 +165,13 @@ const totp = v.strictObject({ type: v.literal("totp"), code: v.pipe(text(MAX_COD
 const rekey = v.strictObject({ type: v.literal("rekey"), keyShare: clientKeyShare });
 
 const challenge = v.strictObject({ type: v.literal("challenge"), scram: scramText });
+const enrolled = v.strictObject({
+  type: v.literal("enrolled"),
+  /** A profile without certificate and key (`profile.ts`). */
+  profile: text(MAX_PROFILE_LENGTH),
+  /** The client's new certificate (DER). */
+  certificate: bytesUpTo(MAX_CERTIFICATE_BYTES),
+});
 /** The password was right, and a one-time code is wanted too; the proof of the server comes before the code goes out. */
 const totpRequest = v.strictObject({ type: v.literal("totp-request"), scram: scramText });
 const resumeFailed = v.strictObject({ type: v.literal("resume-failed") });
@@ -162,7 +197,7 @@ const sessionConfig = v.strictObject({
 });
 const welcome = v.strictObject({
   type: v.literal("welcome"),
-  /** server-final message; absent after a resumption, which proves the server by its certificate. */
+  /** server-final message; absent where the server's certificate proves it: after a resumption, or without password. */
   scram: v.optional(scramText),
   config: sessionConfig,
   resumeToken: bytes(RESUME_TOKEN_BYTES),
@@ -171,9 +206,10 @@ const welcome = v.strictObject({
 const rekeyRequest = v.strictObject({ type: v.literal("rekey-request") });
 const rekeyReply = v.strictObject({ type: v.literal("rekey-reply"), keyShare: serverKeyShare });
 
-const clientMessage = v.variant("type", [hello, proof, totp, rekey, ping, pong, goodbye]);
+const clientMessage = v.variant("type", [hello, enrol, proof, totp, rekey, ping, pong, goodbye]);
 const serverMessage = v.variant("type", [
   challenge,
+  enrolled,
   totpRequest,
   resumeFailed,
   welcome,
@@ -191,6 +227,7 @@ export type ServerKeyShare = v.InferOutput<typeof serverKeyShare>;
 /** What a server tells a client about its session. */
 export type SessionConfig = v.InferOutput<typeof sessionConfig>;
 export type Hello = v.InferOutput<typeof hello>;
+export type Enrol = v.InferOutput<typeof enrol>;
 export type Welcome = v.InferOutput<typeof welcome>;
 export type Goodbye = v.InferOutput<typeof goodbye>;
 /** Any message a client sends. */

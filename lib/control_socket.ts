@@ -25,6 +25,8 @@ export interface AdminHandlers {
   kick?(request: KickRequest): Promise<string>;
   unban?(request: UnbanRequest): Promise<string>;
   reload?(): Promise<string>;
+  /** Reads certificates and revocation list again, and nothing else. */
+  certificates?(): Promise<string>;
   rekey?(): Promise<string>;
   /** Reads the user database again. */
   users?(): Promise<string>;

@@ -15,9 +15,12 @@
  *   totp {code}                            ->
  *                                          <- welcome {scram: server-final, config, resumeToken, keyShare}
  *
+ *   hello {..., auth: {certificate: true}, keyShare}  ->           after a certificate was shown in TLS
+ *                                          <- welcome {config, resumeToken, keyShare}
+ *
  *   hello {..., auth: {resume: token}, keyShare}  ->
  *                                          <- welcome {config, resumeToken, keyShare}
- *                                      or  <- resume-failed, and the client says hello again with SCRAM
+ *                                      or  <- resume-failed, and the client says hello again in full
  *
  * Then, in any order, for as long as the connection stands:
  *
@@ -27,7 +30,9 @@
  *
  * SCRAM is SCRAM-SHA-256-PLUS with the binding `tls-exporter` (RFC 5802, RFC 7677, RFC 9266): nobody in the middle
  * can pass it on. A client believes nothing of `welcome` before the server's signature in it was checked. It sends a
- * resume token only to the certificate that proved itself by SCRAM before. The first epoch of a session is 0; a
+ * resume token only to the certificate that proved itself before, and logs in by certificate alone only to a server whose
+ * own certificate passed the check against a CA or fingerprint. Instead of hello, enrol {token, request} asks for a
+ * certificate, and enrolled {profile, certificate} brings it. The first epoch of a session is 0; a
  * resumption continues with an epoch higher than any proposed before. The server can open records of an epoch before
  * its answer leaves; it seals with the new key when a record from the client proves that the client has it.
  */

@@ -6,7 +6,7 @@
 
 import type { ClientMessage, Hello, ServerMessage, Welcome } from "./control_message.ts";
 import { CONTROL_VERSION } from "./control_message.ts";
-import { ProtocolError, UsageError } from "./errors.ts";
+import { ProtocolError, RefusedError, UsageError } from "./errors.ts";
 import type { ClientGrant, KeyExporter, RandomBytes } from "./handshake.ts";
 import {
   type ClientExchange,
@@ -29,6 +29,9 @@ import {
 export interface ClientHandshakeOptions {
   /** As `prepareText` returned it. */
   readonly user: string;
+  readonly method: LoginMethod;
+  /** The server's certificate passed a check against our CA or pin. */
+  readonly serverTrusted: boolean;
   /** Asked for only when a password is needed. */
   readonly password: () => Promise<PasswordKeys>;
   /** Asked for only when the server wants a one-time code, after it has proved itself; absent when there is no way. */
@@ -43,6 +46,9 @@ export interface ClientHandshakeOptions {
   readonly exporter: KeyExporter;
   readonly random: RandomBytes;
 }
+
+/** What a log-in proves: the password by SCRAM, or the certificate that TLS showed alone. */
+export type LoginMethod = "password" | "certificate";
 
 /** What a client keeps of a session whose connection was lost. */
 export interface ResumableSession {
@@ -72,7 +78,7 @@ export class ClientHandshake {
   /** The first message. */
   async start(): Promise<ClientMessage> {
     const resume = this.#resume;
-    if (resume === null) return await this.#startScram();
+    if (resume === null) return await this.#startFull();
     this.#awaited = "welcome";
     return await this.#hello({ resume: resume.token }, resume.nextEpoch);
   }
@@ -86,7 +92,7 @@ export class ClientHandshake {
   async receive(message: ServerMessage): Promise<ClientStep> {
     if (message.type === "resume-failed" && this.#resume !== null) {
       this.#resume = null;
-      return { send: await this.#startScram() };
+      return { send: await this.#startFull() };
     }
     if (
       message.type === "totp-request" &&
@@ -102,6 +108,18 @@ export class ClientHandshake {
       throw new ProtocolError(`Cannot use message "${message.type}" now: expected ${this.#awaited}`);
     }
     return message.type === "challenge" ? await this.#prove(message.scram) : await this.#finish(message);
+  }
+
+  /** @throws {RefusedError} when nothing would prove the server */
+  async #startFull(): Promise<Hello> {
+    if (this.#options.method === "password") return await this.#startScram();
+    if (!this.#options.serverTrusted) {
+      throw new RefusedError(
+        "Cannot log in by certificate alone: nothing proves the server, expected a CA or pin",
+      );
+    }
+    this.#awaited = "welcome";
+    return await this.#hello({ certificate: true }, 0);
   }
 
   async #startScram(): Promise<Hello> {
@@ -143,8 +161,8 @@ export class ClientHandshake {
   /** First the proof of who the server is; nothing of the message counts before. */
   async #finish(welcome: Extract<ServerMessage, { type: "welcome" }>): Promise<ClientStep> {
     const resume = this.#resume;
-    if (resume === null) this.#scram?.verify(welcome.scram ?? "");
-    else checkResumed(welcome, resume);
+    if (resume !== null) checkResumed(welcome, resume);
+    else if (this.#options.method === "password") this.#scram?.verify(welcome.scram ?? "");
     const exchange = this.#exchange;
     if (exchange === null) throw new ProtocolError(`Cannot use message "welcome" now: expected challenge`);
     const { config, resumeToken } = welcome;

@@ -8,10 +8,12 @@
 import type {
   ClientKeyShare,
   ClientMessage,
+  Enrol,
   Hello,
   ServerMessage,
   SessionConfig,
 } from "./control_message.ts";
+import type { Proofs } from "./auth_mode.ts";
 import { equalBytes } from "./bytes.ts";
 import { CONTROL_VERSION } from "./control_message.ts";
 import type { EpochKeys } from "./data_plane_message.ts";
@@ -41,18 +43,40 @@ export interface SessionGrant {
   readonly lastEpoch: number;
 }
 
-/** Decides who may log in, and keeps the sessions. */
+/** What a server thinks of the certificate that a client showed in TLS. */
+export type CertificateStanding =
+  | { readonly kind: "none" }
+  | { readonly kind: "accepted"; readonly user: string }
+  | { readonly kind: "refused"; readonly refusal: Refusal };
+
+/** What came of a one-time token: a certificate, or a refusal; with the user, for the log. */
+export type Enrolment =
+  | {
+      readonly profile: string;
+      readonly certificate: Uint8Array<ArrayBuffer>;
+      readonly user: string;
+      readonly serial: string;
+    }
+  | { readonly refusal: Refusal; readonly user: string };
+
+/** Decides who may log in, and keeps the sessions. One for each connection. */
 export interface HandshakePolicy {
+  /** Judges this connection's certificate. */
+  certificate(): Promise<CertificateStanding>;
+  /** Why these proofs are not enough; `user` is null before it is known. Null when they are. */
+  proofRefusal(user: string | null, proofs: Proofs): Refusal | null;
   /** The verifier of a user; for an unknown one a fake that costs the same. */
   verifierOf(user: string): Promise<Verifier>;
   /** Whether a user who proved the password must give a one-time code too. */
   needsCode(user: string): boolean;
   /** Uses a one-time code up. @returns false when it is wrong or was used before */
   acceptCode(user: string, code: string): boolean;
-  /** Why this user may not even try; null to go on. Must not depend on whether the user exists. */
+  /** Why this user, empty where none is named, may not even try; null to go on. Must not depend on whether the user exists. */
   refusalFor?(user: string): Refusal | null;
-  /** Opens a session for a user who proved the password. */
+  /** Opens a session for a user who proved enough. */
   openSession(user: string, hello: Hello): Promise<SessionGrant | Refusal>;
+  /** Issues a certificate for a one-time token. */
+  enrol(message: Enrol): Promise<Enrolment>;
   /** Uses a resume token up. Null when it is unknown, used or expired. */
   resumeSession(token: Uint8Array<ArrayBuffer>, hello: Hello): Promise<SessionGrant | null>;
 }
@@ -78,11 +102,25 @@ const WRONG_CREDENTIALS: Refusal = {
   guessed: true,
 };
 
+/** A log-in by password that waits for the proof. */
+interface Login {
+  readonly hello: Hello;
+  readonly scram: ScramServer;
+  readonly verifier: Verifier;
+  /** Whom the certificate names; null without one. */
+  readonly certificateUser: string | null;
+}
+
 /** The password was right: whoever reads this knows it. */
 const WRONG_CODE: Refusal = {
   code: "refused",
   reason: "The one-time code is wrong or was used before",
   guessed: true,
+};
+
+const CODE_NEEDS_PASSWORD: Refusal = {
+  code: "refused",
+  reason: "Cannot log in: a password and a one-time code are needed besides the certificate",
 };
 
 /** A log-in whose password was proved. */
@@ -98,9 +136,10 @@ export class ServerHandshake {
   readonly #policy: HandshakePolicy;
   readonly #exporter: KeyExporter;
   readonly #random: RandomBytes;
-  #login: { hello: Hello; scram: ScramServer; verifier: Verifier } | null = null;
+  #login: Login | null = null;
   #proved: Proved | null = null;
   #resumeTried = false;
+  #enrolTried = false;
 
   constructor(policy: HandshakePolicy, exporter: KeyExporter, random: RandomBytes) {
     this.#policy = policy;
@@ -118,9 +157,10 @@ export class ServerHandshake {
       throw new ProtocolError(`Cannot use message "${message.type}" now: expected totp`);
     }
     if (login === null && message.type === "hello") return await this.#hello(message);
+    if (login === null && message.type === "enrol") return await this.#enrol(message);
     if (login !== null && message.type === "proof") {
       this.#login = null;
-      return await this.#proof(login.hello, login.scram, login.verifier, message.scram);
+      return await this.#proof(login, message.scram);
     }
     throw new ProtocolError(
       `Cannot use message "${message.type}" now: expected ${login === null ? "hello" : "proof"}`,
@@ -128,33 +168,58 @@ export class ServerHandshake {
   }
 
   async #hello(hello: Hello): Promise<ServerStep> {
-    if (hello.version !== CONTROL_VERSION) {
-      throw new ProtocolError(
-        `Cannot speak protocol version "${hello.version}": expected ${CONTROL_VERSION}`,
-      );
-    }
+    if (hello.version !== CONTROL_VERSION) throw versionError(hello.version);
     if ("resume" in hello.auth) return await this.#resume(hello, hello.auth.resume);
     if (hello.keyShare.epoch !== 0) {
       throw new ProtocolError(`Cannot start a session with epoch "${hello.keyShare.epoch}": expected 0`);
     }
+    const standing = await this.#policy.certificate();
+    // also where the password would do: whose device was revoked may still know it
+    if (standing.kind === "refused") return { kind: "refuse", refusal: standing.refusal, user: "" };
+    const certificateUser = standing.kind === "accepted" ? standing.user : null;
+    if ("certificate" in hello.auth) return await this.#certificate(hello, certificateUser);
+    return await this.#scram(hello, hello.auth.scram, certificateUser);
+  }
+
+  /** TLS has proved the certificate; the client has checked ours, so nothing more is to be proved. */
+  async #certificate(hello: Hello, user: string | null): Promise<ServerStep> {
+    if (user === null) {
+      const reason = "Cannot log in by certificate: none was shown, or this server accepts none";
+      return { kind: "refuse", refusal: { code: "refused", reason }, user: "" };
+    }
+    const refusal =
+      this.#policy.refusalFor?.(user) ??
+      this.#policy.proofRefusal(user, { password: false, certificate: true });
+    if (refusal !== null) return { kind: "refuse", refusal, user };
+    // the code belongs to the password: a certificate is no way around it
+    if (this.#policy.needsCode(user)) return { kind: "refuse", refusal: CODE_NEEDS_PASSWORD, user };
+    const exchange = await answerExchange(hello.keyShare);
+    const grant = await this.#policy.openSession(user, hello);
+    if ("code" in grant) return { kind: "refuse", refusal: grant, user };
+    return await this.#establish(hello, grant, exchange, null);
+  }
+
+  async #scram(hello: Hello, clientFirst: string, certificateUser: string | null): Promise<ServerStep> {
+    const early = this.#policy.proofRefusal(null, { password: true, certificate: certificateUser !== null });
+    if (early !== null) return { kind: "refuse", refusal: early, user: "" };
     const binding = tlsExporterBinding(this.#exporter(TLS_EXPORTER_LABEL, new Uint8Array(0)));
-    const scram = new ScramServer(hello.auth.scram, nonceText(this.#random(NONCE_RANDOM_BYTES)), binding);
+    const scram = new ScramServer(clientFirst, nonceText(this.#random(NONCE_RANDOM_BYTES)), binding);
     const refusal = this.#policy.refusalFor?.(scram.user) ?? null;
     if (refusal !== null) return { kind: "refuse", refusal, user: scram.user };
     const verifier = await this.#policy.verifierOf(scram.user);
-    this.#login = { hello, scram, verifier };
+    this.#login = { hello, scram, verifier, certificateUser };
     return { kind: "reply", message: { type: "challenge", scram: scram.challenge(verifier) } };
   }
 
-  async #proof(
-    hello: Hello,
-    scram: ScramServer,
-    verifier: Verifier,
-    clientFinal: string,
-  ): Promise<ServerStep> {
+  async #proof(login: Login, clientFinal: string): Promise<ServerStep> {
+    const { hello, scram, verifier, certificateUser } = login;
     const { user } = scram;
     const serverFinal = await scram.finish(clientFinal, verifier);
     if (serverFinal === null) return { kind: "refuse", refusal: WRONG_CREDENTIALS, user };
+    const refusal =
+      otherUserRefusal(user, certificateUser) ??
+      this.#policy.proofRefusal(user, { password: true, certificate: certificateUser !== null });
+    if (refusal !== null) return { kind: "refuse", refusal, user };
     const proved: Proved = { user, hello, verifier, serverFinal };
     if (!this.#policy.needsCode(user)) return await this.#open(proved);
     this.#proved = proved;
@@ -176,6 +241,20 @@ export class ServerHandshake {
     const grant = await this.#policy.openSession(user, hello);
     if ("code" in grant) return { kind: "refuse", refusal: grant, user };
     return await this.#establish(hello, grant, exchange, serverFinal);
+  }
+
+  /** One token may be tried on a connection. */
+  async #enrol(message: Enrol): Promise<ServerStep> {
+    if (message.version !== CONTROL_VERSION) throw versionError(message.version);
+    if (this.#enrolTried)
+      throw new ProtocolError("Cannot try a second enrolment token: expected a new connection");
+    this.#enrolTried = true;
+    const closed = this.#policy.refusalFor?.("") ?? null;
+    if (closed !== null) return { kind: "refuse", refusal: closed, user: "" };
+    const enrolment = await this.#policy.enrol(message);
+    if ("refusal" in enrolment) return { kind: "refuse", ...enrolment };
+    const { profile, certificate } = enrolment;
+    return { kind: "reply", message: { type: "enrolled", profile, certificate } };
   }
 
   /** A token may be tried once a connection; after that only the password counts. */
@@ -201,6 +280,19 @@ export class ServerHandshake {
     const message = { type: "welcome", ...proof, config, resumeToken, keyShare } as const;
     return { kind: "established", message, sessionId: config.sessionId, keys, hello };
   }
+}
+
+function versionError(version: number): ProtocolError {
+  return new ProtocolError(`Cannot speak protocol version "${version}": expected ${CONTROL_VERSION}`);
+}
+
+/** Password and certificate must be the same user's. */
+function otherUserRefusal(user: string, certificateUser: string | null): Refusal | null {
+  if (certificateUser === null || certificateUser === user) return null;
+  return {
+    code: "refused",
+    reason: `Cannot log in: the certificate names "${certificateUser}", expected the user of the password`,
+  };
 }
 
 /**

@@ -51,11 +51,11 @@ export class Lockout {
     this.#most = most;
   }
 
-  /** A log-in failed. @returns who is shut out by it from now on */
+  /** A log-in failed; `user` is empty where none was named. @returns who is shut out by it from now on */
   failed(user: string, address: string, nowMs: number): readonly Ban[] {
     const key = limitKey(address);
     const bans = [this.#count("address", key, user, nowMs)];
-    if (!this.#homes.has(homeOf(user, key))) bans.push(this.#count("user", user, user, nowMs));
+    if (user !== "" && !this.#homes.has(homeOf(user, key))) bans.push(this.#count("user", user, user, nowMs));
     return bans.filter((ban) => ban !== null);
   }
 

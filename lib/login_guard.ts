@@ -43,7 +43,7 @@ export class LoginGuard {
     return { code: "refused", reason: `Too many failed log-ins ${whose}: try again in ${seconds} s` };
   }
 
-  /** The password was wrong. @returns who is shut out from now on */
+  /** A password or token was wrong; `user` is empty where none was named. @returns who is shut out from now on */
   failed(user: string, address: string, nowMs: number): readonly Ban[] {
     return this.#lockout.failed(user, address, nowMs);
   }

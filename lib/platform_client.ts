@@ -1,13 +1,13 @@
 /** Puts a client together with this machine: TUN, data plane, control channel, routes and DNS. */
 
-import { readFileSync } from "node:fs";
 import { formatHostPort, type HostPort, parseAddress, parsePrefix } from "./address.ts";
-import { errorCode, messageOf } from "./caught.ts";
+import { messageOf } from "./caught.ts";
 import { type RunningClient, startClient } from "./client.ts";
+import { loadClientIdentity } from "./client_identity.ts";
 import { systemClock } from "./clock.ts";
 import type { ClientConfig } from "./config_client.ts";
 import type { SessionConfig } from "./control_message.ts";
-import { OmailError, UsageError } from "./errors.ts";
+import { OmailError } from "./errors.ts";
 import type { ClientPlan, OuterEndpoint } from "./host_plan.ts";
 import { openKnownServers } from "./known_servers.ts";
 import { MIN_IPV6_MTU_BYTES } from "./limits.ts";
@@ -33,7 +33,7 @@ export interface ClientSurroundings {
  * @throws {OmailError} when it cannot start, or its data plane dies
  */
 export async function runClient(config: ClientConfig, { log, code }: ClientSurroundings): Promise<void> {
-  const caPem = config.caFile === null ? null : readCaFile(config.caFile);
+  const { trust, identity } = loadClientIdentity(config);
   await withMachine("client", config, log, undefined, async (machine) => {
     const addresses = new ServerAddresses(machine.instance.stateDir, resolveServer, log);
     if (config.killSwitch) await holdBack(machine, config, addresses, log);
@@ -44,9 +44,11 @@ export async function runClient(config: ClientConfig, { log, code }: ClientSurro
     const client = startClient({
       servers: config.servers,
       user: config.user,
-      password: async () => config.password.reveal(),
+      method: config.method,
+      password: async () => config.password?.reveal() ?? "",
+      ...(trust === null ? {} : { trust }),
+      ...(identity === null ? {} : { identity }),
       code,
-      ...(caPem === null ? {} : { caPem }),
       requestedAddresses: config.requestedAddresses,
       offload: machine.tun.offload,
       program: `omail-client ${VERSION_TEXT}`,
@@ -178,12 +180,4 @@ function clientPlan(
     searchDomains: config.useDns ? (session.searchDomains ?? []) : [],
     guardDns: config.useDns,
   };
-}
-
-function readCaFile(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch (error) {
-    throw new UsageError(`--ca: Cannot read "${path}" (${errorCode(error)}): expected a PEM file`);
-  }
 }

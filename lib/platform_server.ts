@@ -4,10 +4,12 @@ import { formatHostPort } from "./address.ts";
 import type { AuditSink } from "./audit_event.ts";
 import { AuditLog, auditFiles } from "./audit_log.ts";
 import type { KickRequest, UnbanRequest } from "./admin_message.ts";
+import { fileStamp } from "./ca_store.ts";
 import { runCommand } from "./command.ts";
 import { messageOf } from "./caught.ts";
 import { systemClock } from "./clock.ts";
 import type { ServerConfig } from "./config_server.ts";
+import { enrolClient } from "./enrol_server.ts";
 import { NotRunningError, UsageError } from "./errors.ts";
 import { DEFAULT_HANDSHAKE_RATES } from "./handshake_limiter.ts";
 import type { ServerPlan } from "./host_plan.ts";
@@ -17,7 +19,13 @@ import { type Machine, withMachine } from "./platform.ts";
 import { PolicyKeeper } from "./policy_keeper.ts";
 import { type ReloadableOptions, type RunningServer, startServer } from "./server.ts";
 import { accessPolicyOf } from "./server_access.ts";
-import { loadAddresses, loadCertificate, loadServerSecret } from "./server_identity.ts";
+import {
+  authFiles,
+  loadAddresses,
+  loadCertificate,
+  loadServerAuth,
+  loadServerSecret,
+} from "./server_identity.ts";
 import { UserFollower } from "./user_follower.ts";
 import { VERSION_TEXT } from "./version.ts";
 
@@ -39,11 +47,13 @@ export async function runServer(
 ): Promise<void> {
   let running: RunningServer | null = null;
   let policy: PolicyKeeper | null = null;
+  let current = config;
   const reload = async (): Promise<string> => {
     if (running === null) throw new NotRunningError("Cannot reload: the server is still starting");
     const changed = await readConfig();
     await running.reload(await reloadableOptions(changed));
     await policy?.setPolicy(accessPolicyOf(changed, await loadAddresses(config)));
+    current = changed;
     const text = reloadText(config, changed);
     log.info(text);
     return text;
@@ -75,29 +85,32 @@ export async function runServer(
       onMembers: (members) => policy?.setMembers(members) ?? Promise.resolve(),
       timings: { handshakeRates: { ...DEFAULT_HANDSHAKE_RATES, perAddress: config.handshakeRate } },
       clock: systemClock,
+      enrol: (token, request) => enrolClient(config.stateDir, token, request, systemClock.wallMs()),
     });
     running = server;
     audit.record({ type: "started", version: VERSION_TEXT });
     machine.defer(() => server.stop("the server is stopping"));
-    await machine.listen(adminHandlers(server, audit, reload));
-    log.info("listening", {
-      address: formatHostPort(config.listen),
-      tun: machine.tun.name,
-      addresses: addresses.join(","),
-      version: VERSION_TEXT,
-    });
+    machine.defer(watchAuthFiles(server, () => current, log));
+    await machine.listen(adminHandlers(server, audit, reload, () => current));
+    log.info("listening", listeningFields(config, machine, addresses));
     const reason = await Promise.race([machine.ending, dataPlane.failure, server.done]);
     log.info("stopping", { reason: reason ?? "the control plane ended" });
     audit.record({ type: "stopped", reason: reason ?? "the control plane ended" });
   });
 }
 
-function adminHandlers(server: RunningServer, audit: AuditSink, reload: () => Promise<string>) {
+function adminHandlers(
+  server: RunningServer,
+  audit: AuditSink,
+  reload: () => Promise<string>,
+  config: () => ServerConfig,
+) {
   return {
     status: () => server.status(),
     kick: (request: KickRequest) => noted(audit, "kick", JSON.stringify(request), kick(server, request)),
     unban: (request: UnbanRequest) => noted(audit, "unban", request.value, unban(server, request)),
     reload: () => noted(audit, "reload", "configuration", reload()),
+    certificates: () => noted(audit, "certificates", "authority", readCertificatesAgain(server, config())),
     users: () =>
       noted(
         audit,
@@ -150,6 +163,15 @@ async function noted(
   return text;
 }
 
+function listeningFields({ listen }: ServerConfig, { tun }: Machine, addresses: readonly string[]) {
+  return {
+    address: formatHostPort(listen),
+    tun: tun.name,
+    addresses: addresses.join(","),
+    version: VERSION_TEXT,
+  };
+}
+
 function serverPlan(
   config: ServerConfig,
   addresses: readonly string[],
@@ -176,9 +198,46 @@ async function reloadableOptions(config: ServerConfig): Promise<ReloadableOption
     denyFrom: config.denyFrom,
     maxClients: config.maxClients,
     rekeyAfterMs: config.rekeyAfterMs,
-    users: config.users.map((user) => ({ ...user, password: user.password.reveal() })),
+    users: config.users.map((user) => ({ ...user, password: user.password?.reveal() ?? null })),
     certificate: await loadCertificate(config, systemClock.wallMs()),
+    auth: await loadServerAuth(config, systemClock.wallMs()),
   };
+}
+
+/** Reads certificates and revocation list again; sessions whose certificate is no longer good end. */
+async function readCertificatesAgain(server: RunningServer, config: ServerConfig): Promise<string> {
+  const before = (await server.status()).sessions.length;
+  const nowMs = systemClock.wallMs();
+  await server.reload({
+    certificate: await loadCertificate(config, nowMs),
+    auth: await loadServerAuth(config, nowMs),
+  });
+  const ended = before - (await server.status()).sessions.length;
+  return `The running server has read its certificates again and ended ${ended} sessions`;
+}
+
+/** How often the files of authority and revocation list are looked at. */
+const WATCH_MS = 1_000;
+
+/**
+ * Takes over a revocation list as soon as its file changes, also where nobody tells us: a company's list may be
+ * fetched by another program, and servers may share a state directory. @returns what stops it
+ */
+function watchAuthFiles(server: RunningServer, config: () => ServerConfig, log: Log): () => void {
+  let stamp = fileStamp(authFiles(config()));
+  const look = async (): Promise<void> => {
+    const now = fileStamp(authFiles(config()));
+    if (now === stamp) return;
+    stamp = now;
+    try {
+      await server.reload({ auth: await loadServerAuth(config(), systemClock.wallMs()) });
+      log.info("certificate authority and revocation list read again");
+    } catch (error) {
+      log.error(`Cannot take over the revocation list, going on with the old one: ${messageOf(error)}`);
+    }
+  };
+  const timer = setInterval(() => void look(), WATCH_MS);
+  return () => clearInterval(timer);
 }
 
 /** Settings that a reload takes over. */
@@ -194,6 +253,7 @@ const RELOADABLE: ReadonlySet<keyof ServerConfig> = new Set([
   "maxClients",
   "rekeyAfterMs",
   "certificateFiles",
+  "auth",
 ]);
 
 /** Says what a reload did, and which changes wait for a restart. */
@@ -201,6 +261,8 @@ function reloadText(before: ServerConfig, after: ServerConfig): string {
   const waiting = (Object.keys(after) as (keyof ServerConfig)[]).filter(
     (key) => !RELOADABLE.has(key) && JSON.stringify(before[key]) !== JSON.stringify(after[key]),
   );
+  // the listener was made without asking for certificates
+  if (before.auth.ca === null && after.auth.ca !== null) waiting.push("auth");
   if (waiting.length === 0) return "configuration reloaded";
   return `configuration reloaded, except what needs a restart: ${waiting.join(", ")}`;
 }

@@ -10,7 +10,7 @@ import { type AccessList, makeAccessList } from "./access_list.ts";
 import { formatHostPort, type HostPort, parsePrefix } from "./address.ts";
 import { AddressPool } from "./address_pool.ts";
 import { type AuditSink, NO_AUDIT } from "./audit_event.ts";
-import type { GoodbyeCode, SessionConfig } from "./control_message.ts";
+import type { GoodbyeCode, Hello, SessionConfig } from "./control_message.ts";
 import type { EpochKeys, FromDataPlane, StatsReport } from "./data_plane_message.ts";
 import { OmailError, UsageError } from "./errors.ts";
 import type { Refusal } from "./handshake.ts";
@@ -20,11 +20,18 @@ import type { Ban } from "./lockout.ts";
 import { LoginGuard } from "./login_guard.ts";
 import { ResumeTokens } from "./resume_tokens.ts";
 import { ServerAccounts } from "./server_accounts.ts";
-import { recordEnd, recordLogin, recordRefusal } from "./server_audit.ts";
+import { loginMethod, recordEnd, recordLogin, recordRefusal } from "./server_audit.ts";
+import {
+  acceptsCertificates,
+  certificateProblem,
+  PASSWORD_ONLY,
+  type ServerAuth,
+} from "./server_certificates.ts";
 import { type ConnectedSession, type ConnectionEvents, ServerConnection } from "./server_connection.ts";
 import {
   checkReloadable,
   DEFAULT_SERVER_TIMINGS,
+  type EnrolClient,
   type ReloadableOptions,
   type RunningServer,
   type ServerOptions,
@@ -113,6 +120,10 @@ class ControlServer implements RunningServer, ConnectionEvents {
       maxClients: () => this.#current.maxClients,
       refusalFor: (user, { host }) => this.#guard.refusalFor(user, host, options.clock.monotonicMs()),
       closedFor: (user, { host }) => this.#closedFor(user, host),
+      auth: () => this.#auth,
+      enrol: options.enrol ?? noEnrolment,
+      audit: this.#audit,
+      log: options.log,
       configNow: (user) => this.#configNow(user),
       membersChanged: () => this.#membersChanged(),
       tokenReused: (session, endpoint) => this.#tokenReused(session, endpoint),
@@ -127,19 +138,25 @@ class ControlServer implements RunningServer, ConnectionEvents {
     return this.#listener?.port ?? 0;
   }
 
+  get #auth(): ServerAuth {
+    return this.#current.auth ?? PASSWORD_ONLY;
+  }
+
   async start(): Promise<void> {
     const { listen, certificate, log, dataPlane } = this.#options;
     checkReloadable(this.#current);
     dataPlane.onMessage((message) => this.#fromDataPlane(message));
     await this.#accounts.replaceConfigured(this.#current.users);
     this.#accounts.start();
-    if (this.#users.all().length === 0)
+    if (this.#users.all().length === 0 && !acceptsCertificates(this.#auth))
       throw new UsageError(
         "Cannot run without users: expected a password, [[users]], or one in the database",
       );
     this.#listener = await listenControl({
       listen,
       identity: certificate,
+      askForCertificate: acceptsCertificates(this.#auth),
+      clientCaPem: this.#auth.trust?.caPem ?? null,
       maxPending: this.#timings.maxPending,
       handshakeTimeoutMs: this.#timings.handshakeTimeoutMs,
       maxPendingPerAddress: MAX_PENDING_PER_ADDRESS,
@@ -195,9 +212,10 @@ class ControlServer implements RunningServer, ConnectionEvents {
     const next = { ...this.#current, ...changed };
     checkReloadable(next);
     if (changed.users !== undefined) await this.#accounts.replaceConfigured(changed.users);
-    if (changed.certificate !== undefined) this.#listener?.setIdentity(changed.certificate);
     this.#current = next;
     this.#lists = makeAccessList(next.allowFrom, next.denyFrom);
+    this.#listener?.setIdentity(next.certificate, this.#auth.trust?.caPem ?? null);
+    this.#endUncertified();
   }
 
   groupsOf(user: string): readonly string[] {
@@ -234,7 +252,11 @@ class ControlServer implements RunningServer, ConnectionEvents {
 
   #accept(pending: PendingConnection): void {
     const { clock, log } = this.#options;
-    const policy = new ServerPolicy(this.#policyContext, pending.connection.remote);
+    const policy = new ServerPolicy(
+      this.#policyContext,
+      pending.connection.remote,
+      pending.connection.peerCertificates(),
+    );
     const connection = new ServerConnection({
       pending,
       policy,
@@ -268,7 +290,7 @@ class ControlServer implements RunningServer, ConnectionEvents {
     connection: ServerConnection,
     sessionId: number,
     keys: EpochKeys,
-    offload: boolean,
+    hello: Hello,
   ): ConnectedSession | null {
     const { clock, log } = this.#options;
     const session = this.#sessions.find(sessionId);
@@ -280,11 +302,11 @@ class ControlServer implements RunningServer, ConnectionEvents {
     session.controlSeenMs = clock.monotonicMs();
     this.#tokens.stopExpiry(session.id);
     replaced?.close("replaced", "The session was resumed on another connection");
-    if (isNew) this.#accounts.opened(session, offload);
+    if (isNew) this.#accounts.opened(session, hello.features.offload);
     this.rekeyed(session, keys);
     log.info(isNew ? "client connected" : "client resumed its session", fieldsOf(session));
     this.#guard.succeeded(session.user, connection.remote.host);
-    recordLogin(this.#audit, session, isNew ? "password" : "resume");
+    recordLogin(this.#audit, session, loginMethod(session, hello));
     return session;
   }
 
@@ -323,8 +345,19 @@ class ControlServer implements RunningServer, ConnectionEvents {
 
   // --- Sessions end ---
 
+  /** Ends the sessions of certificates that were revoked, have expired or are not accepted any more. */
+  #endUncertified(): void {
+    const wallMs = this.#options.clock.wallMs();
+    const hasPassword = (user: string): boolean => this.#users.has(user);
+    for (const session of this.#sessions.all()) {
+      const problem = certificateProblem(session, this.#auth, hasPassword, wallMs);
+      if (problem !== null) this.#endSession(session, "refused", problem);
+    }
+  }
+
   #sweep(): void {
     const { clock, log } = this.#options;
+    this.#endUncertified();
     for (const session of this.#sessions.silent(clock.monotonicMs(), this.#timings.sessionTimeoutMs)) {
       log.info("session timed out", fieldsOf(session));
       this.#endSession(session, "timeout", "Nothing was heard of the client");
@@ -391,6 +424,9 @@ class ControlServer implements RunningServer, ConnectionEvents {
     }
   }
 }
+
+const noEnrolment: EnrolClient = () =>
+  Promise.resolve({ refusal: { code: "refused", reason: "Cannot enrol: this server does not" }, user: "" });
 
 function fieldsOf(session: ConnectedSession) {
   return {

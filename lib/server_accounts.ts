@@ -158,7 +158,7 @@ export class ServerAccounts {
 
   /** Labels of a user for the access policy. */
   groupsOf(user: string): readonly string[] {
-    return this.#options.users.find(user)?.groups ?? [];
+    return this.#options.users.groupsOf(user);
   }
 
   /** Networks that a user's client routes into the tunnel, besides those of the server. */

@@ -2,9 +2,17 @@
 
 import { formatHostPort, type HostPort } from "./address.ts";
 import type { AuditSink, LoginMethod } from "./audit_event.ts";
+import type { Hello } from "./control_message.ts";
 import type { ServerSession } from "./server_sessions.ts";
 
 type Session = ServerSession<unknown>;
+
+/** How the client of a session that was opened or resumed just now proved who it is. */
+export function loginMethod({ certificate }: Session, { auth }: Hello): LoginMethod {
+  if ("resume" in auth) return "resume";
+  if ("certificate" in auth) return "certificate";
+  return certificate === null ? "password" : "password+certificate";
+}
 
 /** A client got its session, or came back to it. */
 export function recordLogin(audit: AuditSink, session: Session, method: LoginMethod): void {
@@ -18,14 +26,14 @@ export function recordLogin(audit: AuditSink, session: Session, method: LoginMet
   });
 }
 
-/** A client was turned away; `user` is who it said it is. */
-export function recordRefusal(
-  audit: AuditSink,
-  user: string | null,
-  endpoint: HostPort,
-  reason: string,
-): void {
-  audit.record({ type: "refused", user, endpoint: formatHostPort(endpoint), reason });
+/** A client was turned away; `user` is who it said it is, or empty. */
+export function recordRefusal(audit: AuditSink, user: string, endpoint: HostPort, reason: string): void {
+  audit.record({
+    type: "refused",
+    user: user === "" ? null : user,
+    endpoint: formatHostPort(endpoint),
+    reason,
+  });
 }
 
 /** A session ended; its counters are the newest that the data plane told. */

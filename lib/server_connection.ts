@@ -15,6 +15,7 @@ import {
   encodeMessage,
   type GoodbyeCode,
   goodbyeMessage,
+  type Hello,
   type ServerMessage,
 } from "./control_message.ts";
 import type { EpochKeys } from "./data_plane_message.ts";
@@ -45,7 +46,7 @@ export interface ConnectionEvents {
     connection: ServerConnection,
     sessionId: number,
     keys: EpochKeys,
-    offload: boolean,
+    hello: Hello,
   ): ConnectedSession | null;
   /** A new epoch can be received. */
   rekeyed(session: ConnectedSession, keys: EpochKeys): void;
@@ -148,7 +149,7 @@ export class ServerConnection {
       return this.close(code, reason);
     }
     const { sessionId, keys, hello } = step;
-    this.#session = events.established(this, sessionId, keys, hello.features.offload);
+    this.#session = events.established(this, sessionId, keys, hello);
     if (this.#session === null) throw new ProtocolError("The session ended during the log-in");
     pending.admit();
     this.#handshake = null;

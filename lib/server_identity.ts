@@ -4,9 +4,13 @@ import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { addressFromBytes, makePrefix, parsePrefix } from "./address.ts";
 import { errorCode } from "./caught.ts";
+import { caPaths } from "./ca_store.ts";
 import { type CertificatePair, checkCertificatePair, makeSelfSignedCertificate } from "./certificate.ts";
+import { type ClientTrust, readClientTrust } from "./certificate_check.ts";
 import type { ServerConfig } from "./config_server.ts";
 import { UsageError } from "./errors.ts";
+import { readPlainFile } from "./private_file.ts";
+import type { ServerAuth } from "./server_certificates.ts";
 import { keepOnce } from "./state_file.ts";
 
 /** Ten years: nobody checks the dates of a self-signed certificate whose owner proves the password. */
@@ -20,7 +24,10 @@ const SECRET_BYTES = 32;
  * @param nowMs milliseconds since the Unix epoch
  * @throws {UsageError} when the operator's files cannot be used
  */
-export async function loadCertificate(config: ServerConfig, nowMs: number): Promise<CertificatePair> {
+export async function loadCertificate(
+  config: Pick<ServerConfig, "certificateFiles" | "stateDir" | "listen">,
+  nowMs: number,
+): Promise<CertificatePair> {
   const { certificateFiles: files, stateDir } = config;
   if (files !== null) {
     const pair = { certPem: readPemFile("--cert", files.cert), keyPem: readPemFile("--key", files.key) };
@@ -37,6 +44,39 @@ export async function loadCertificate(config: ServerConfig, nowMs: number): Prom
   const pair = { certPem: pemBlocks(pem, "CERTIFICATE"), keyPem: pemBlocks(pem, "PRIVATE KEY") };
   checkCertificatePair(pair, nowMs);
   return pair;
+}
+
+/**
+ * Reads whose certificates clients may log in with.
+ *
+ * @param nowMs milliseconds since the Unix epoch
+ * @throws {UsageError} when a file is missing, damaged or out of date
+ */
+export async function loadServerAuth(config: ServerConfig, nowMs: number): Promise<ServerAuth> {
+  const { mode, knownUsersOnly } = config.auth;
+  const modes = config.users.flatMap(({ name, auth }) => (auth === null ? [] : [[name, auth] as const]));
+  return {
+    mode,
+    userModes: new Map(modes),
+    trust: await loadClientTrust(config, nowMs),
+    knownUsersOnly,
+    knownUsers: new Set(config.users.map(({ name }) => name)),
+  };
+}
+
+/** The files that {@link loadServerAuth} reads; empty when it reads none. */
+export function authFiles({ auth, stateDir }: ServerConfig): readonly string[] {
+  if (auth.ca === null) return [];
+  if (auth.ca === "own") return [caPaths(stateDir).cert, caPaths(stateDir).crl];
+  return auth.ca.crl === null ? [auth.ca.ca] : [auth.ca.ca, auth.ca.crl];
+}
+
+async function loadClientTrust(config: ServerConfig, nowMs: number): Promise<ClientTrust | null> {
+  const [ca, crl] = authFiles(config);
+  if (ca === undefined) return null;
+  const list = crl === undefined ? null : { content: readPlainFile(crl, "--crl"), what: `"${crl}"` };
+  const pem = readPlainFile(ca, "--ca").toString("utf8");
+  return await readClientTrust({ ca: { pem, what: `"${ca}"` }, crl: list }, nowMs);
 }
 
 /** The secret of this server; made on the first start. */

@@ -20,9 +20,11 @@ import {
   SESSION_TIMEOUT_MS,
   TLS_TIMEOUT_MS,
 } from "./limits.ts";
+import type { Enrolment } from "./handshake_server.ts";
 import { type Ban, DEFAULT_MAX_FAILURES, type MaxFailures } from "./lockout.ts";
 import type { Log } from "./log.ts";
 import type { ConnectedMember } from "./policy_keeper.ts";
+import type { ServerAuth } from "./server_certificates.ts";
 import type { UserPassword } from "./server_users.ts";
 import type { ServerStatus } from "./status.ts";
 import type { UserFollower } from "./user_follower.ts";
@@ -43,7 +45,15 @@ export interface ReloadableOptions {
   readonly rekeyAfterMs: number;
   readonly users: readonly UserPassword[];
   readonly certificate: CertificatePair;
+  /** How clients prove who they are; by password where it is missing. */
+  readonly auth?: ServerAuth;
 }
+
+/** Issues a certificate for a one-time token and a signing request (DER). */
+export type EnrolClient = (
+  token: Uint8Array<ArrayBuffer>,
+  request: Uint8Array<ArrayBuffer>,
+) => Promise<Enrolment>;
 
 export interface ServerOptions extends ReloadableOptions {
   /** An empty host means every address; port 0 lets the kernel choose. */
@@ -69,6 +79,8 @@ export interface ServerOptions extends ReloadableOptions {
   /** Told who is connected before a new session's client learns of it; resolves when the firewall knows. */
   readonly onMembers?: (members: readonly ConnectedMember[]) => Promise<void>;
   readonly clock: Clock;
+  /** Enrols clients; without it every token is wrong. */
+  readonly enrol?: EnrolClient;
   /** Bounds that tests narrow; the defaults are in `limits.ts`. */
   readonly timings?: Partial<ServerTimings>;
 }

@@ -1,16 +1,23 @@
 /** Who gets a session on a server, and which: the answers to `handshake_server.ts`. */
 
-import { type HostPort, parseAddress } from "./address.ts";
+import { formatHostPort, type HostPort, parseAddress } from "./address.ts";
+import type { AuditSink } from "./audit_event.ts";
+import type { Proofs } from "./auth_mode.ts";
+import type { ClientCertificate } from "./certificate_check.ts";
 import type { Clock } from "./clock.ts";
-import { type Hello, RESUME_TOKEN_BYTES, type SessionConfig } from "./control_message.ts";
+import { type Enrol, type Hello, RESUME_TOKEN_BYTES, type SessionConfig } from "./control_message.ts";
 import type { RandomBytes, Refusal } from "./handshake.ts";
-import type { HandshakePolicy, SessionGrant } from "./handshake_server.ts";
+import type { CertificateStanding, Enrolment, HandshakePolicy, SessionGrant } from "./handshake_server.ts";
 import type { Verifier } from "./password.ts";
+import type { Log } from "./log.ts";
 import type { ResumeTokens } from "./resume_tokens.ts";
 import type { ServerAccounts } from "./server_accounts.ts";
+import { judgePeer, proofRefusal, type ServerAuth } from "./server_certificates.ts";
 import type { ConnectedSession, ServerConnection } from "./server_connection.ts";
+import type { EnrolClient } from "./server_options.ts";
 import type { OpenRequest, ServerSessions } from "./server_sessions.ts";
 import type { ServerUsers } from "./server_users.ts";
+import type { PeerCertificates } from "./tls_peer.ts";
 
 /** What the policy decides on. */
 export interface PolicyContext {
@@ -25,6 +32,10 @@ export interface PolicyContext {
   readonly refusalFor: (user: string, endpoint: HostPort) => Refusal | null;
   /** Why this user gets no session, though the credentials are right; null when all is well. */
   readonly closedFor: (user: string, endpoint: HostPort) => Refusal | null;
+  readonly auth: () => ServerAuth;
+  readonly enrol: EnrolClient;
+  readonly audit: AuditSink;
+  readonly log: Log;
   /** What a session is told, but for its ID and addresses. */
   readonly configNow: (user: string) => Omit<SessionConfig, "sessionId" | "addresses">;
   /** The firewall learns who is connected. */
@@ -39,10 +50,37 @@ export interface PolicyContext {
 export class ServerPolicy implements HandshakePolicy {
   readonly #context: PolicyContext;
   readonly #endpoint: HostPort;
+  readonly #peer: PeerCertificates;
+  #certificate: ClientCertificate | null = null;
 
-  constructor(context: PolicyContext, endpoint: HostPort) {
+  constructor(context: PolicyContext, endpoint: HostPort, peer: PeerCertificates) {
     this.#context = context;
     this.#endpoint = endpoint;
+    this.#peer = peer;
+  }
+
+  async certificate(): Promise<CertificateStanding> {
+    const { auth, users, clock } = this.#context;
+    const judged = await judgePeer(this.#peer, auth(), (user) => users.has(user), clock.wallMs());
+    this.#certificate = judged.certificate ?? null;
+    return judged;
+  }
+
+  async enrol({ token, request }: Enrol): Promise<Enrolment> {
+    const { enrol, audit, log } = this.#context;
+    const enrolment = await enrol(token, request);
+    // a refusal is logged where the connection ends
+    if ("serial" in enrolment) {
+      const { user, serial } = enrolment;
+      const endpoint = formatHostPort(this.#endpoint);
+      log.info("client enrolled", { user, serial, endpoint });
+      audit.record({ type: "enrolled", user, endpoint, serial });
+    }
+    return enrolment;
+  }
+
+  proofRefusal(user: string | null, proofs: Proofs): Refusal | null {
+    return proofRefusal(user, proofs, this.#context.auth());
   }
 
   refusalFor(user: string): Refusal | null {
@@ -77,6 +115,7 @@ export class ServerPolicy implements HandshakePolicy {
       user,
       wanted,
       endpoint: this.#endpoint,
+      certificate: this.#certificate,
       nowMs: clock.monotonicMs(),
       wallMs: clock.wallMs(),
     };
@@ -111,9 +150,17 @@ export class ServerPolicy implements HandshakePolicy {
       this.#context.tokenReused(session, this.#endpoint);
       return null;
     }
+    if (session === undefined || !(await this.#mayResume(session))) return null;
     // a user who is refused is told why at the log-in that follows
-    if (session === undefined || accounts.refusal(session.user) !== null) return null;
+    if (accounts.refusal(session.user) !== null) return null;
     return await this.#grant(session);
+  }
+
+  /** Whoever opened a session with a certificate comes back with the same, which must still be good. */
+  async #mayResume({ user, certificate }: ConnectedSession): Promise<boolean> {
+    if (certificate === null) return this.#context.users.has(user);
+    await this.certificate();
+    return this.#certificate?.fingerprint === certificate.fingerprint;
   }
 
   #takeOverAbandoned(request: OpenRequest, onlyWanted: boolean): void {

@@ -8,6 +8,7 @@
 import { type Address, formatHostPort, type HostPort } from "./address.ts";
 import type { AddressPool, Lease } from "./address_pool.ts";
 import { readUint32 } from "./bytes.ts";
+import type { ClientCertificate } from "./certificate_check.ts";
 import type { SessionStats } from "./data_plane_message.ts";
 import type { RandomBytes } from "./handshake.ts";
 import { type SessionStatus, toPathStatus, type TrafficStatus } from "./status.ts";
@@ -18,6 +19,8 @@ export interface ServerSession<Connection> {
   readonly id: number;
   readonly user: string;
   readonly lease: Lease;
+  /** That the session was opened with; null when it was opened by password alone. */
+  readonly certificate: ClientCertificate | null;
   /** Milliseconds since the Unix epoch. */
   readonly connectedAtMs: number;
   /** Null while the control connection is lost. */
@@ -39,6 +42,7 @@ export interface OpenRequest {
   readonly user: string;
   readonly wanted: readonly Address[];
   readonly endpoint: HostPort;
+  readonly certificate?: ClientCertificate | null;
   readonly nowMs: number;
   readonly wallMs: number;
 }
@@ -84,6 +88,7 @@ export class ServerSessions<Connection> {
       id: this.#freeId(),
       user: request.user,
       lease,
+      certificate: request.certificate ?? null,
       connectedAtMs: request.wallMs,
       connection: null,
       controlEndpoint: request.endpoint,

@@ -13,7 +13,8 @@ import { DEFAULT_USER_SETTINGS, type UserRecord } from "./user_record.ts";
 /** A user as the configuration names it. */
 export interface UserPassword {
   readonly name: string;
-  readonly password: string;
+  /** Null for one who logs in by certificate, who is no user of {@link ServerUsers} but for lists and groups. */
+  readonly password: string | null;
   /** Outer networks (CIDR) that this user may, or may not, come from; see `access_list.ts`. */
   readonly allowFrom?: readonly string[];
   readonly denyFrom?: readonly string[];
@@ -28,6 +29,8 @@ const MIN_SECRET_BYTES = 32;
 export class ServerUsers {
   readonly #secret: Uint8Array<ArrayBuffer>;
   #access: ReadonlyMap<string, AccessList> = new Map();
+  /** Of the configuration, also of users without a password. */
+  #groups: ReadonlyMap<string, readonly string[]> = new Map();
   #configured: ReadonlyMap<string, UserRecord> = new Map();
   #stored: ReadonlyMap<string, UserRecord> = new Map();
 
@@ -50,20 +53,16 @@ export class ServerUsers {
    * @throws {UsageError} when a name or password cannot be used, or a name comes twice; nothing has changed then
    */
   async replace(users: readonly UserPassword[]): Promise<void> {
-    const entries = await Promise.all(users.map((user) => this.#recordFor(user)));
-    const configured = new Map(entries);
-    if (configured.size < entries.length) {
-      const names = entries.map(([name]) => name);
-      const twice = names.find((name, i) => names.indexOf(name) !== i);
+    const names = users.map(({ name }) => prepareText(name, "user name"));
+    const twice = names.find((name, i) => names.indexOf(name) !== i);
+    if (twice !== undefined)
       throw new UsageError(`Cannot use user "${twice}" twice: expected one entry for each name`);
-    }
-    this.#configured = configured;
-    this.#access = new Map(
-      users.map(({ name, allowFrom = [], denyFrom = [] }) => [
-        prepareText(name, "user name"),
-        makeAccessList(allowFrom, denyFrom),
-      ]),
-    );
+    const access = users.map(({ allowFrom = [], denyFrom = [] }) => makeAccessList(allowFrom, denyFrom));
+    const records = await Promise.all(users.map((user, i) => this.#recordFor(names[i]!, user)));
+    const known = records.filter((record) => record !== null);
+    this.#configured = new Map(known.map((record) => [record.name, record]));
+    this.#access = new Map(names.map((name, i) => [name, access[i]!]));
+    this.#groups = new Map(users.map(({ groups = [] }, i) => [names[i]!, groups]));
   }
 
   /** Makes these the users of the database. */
@@ -95,6 +94,11 @@ export class ServerUsers {
     return [...new Map([...this.#configured, ...this.#stored]).values()];
   }
 
+  /** Labels of a user for the access policy. */
+  groupsOf(user: string): readonly string[] {
+    return this.find(user)?.groups ?? this.#groups.get(user) ?? [];
+  }
+
   /** Whether this user may come from an outer address. */
   mayComeFrom(user: string, address: string): boolean {
     const list = this.#access.get(user);
@@ -107,9 +111,9 @@ export class ServerUsers {
     return this.find(user)?.verifier ?? fake;
   }
 
-  async #recordFor({ name, password, groups = [] }: UserPassword): Promise<[string, UserRecord]> {
-    const user = prepareText(name, "user name");
-    const verifier = await makeVerifier(password, await saltForUser(this.#secret, user));
-    return [user, { name: user, enabled: true, verifier, totp: null, ...DEFAULT_USER_SETTINGS, groups }];
+  async #recordFor(name: string, { password, groups = [] }: UserPassword): Promise<UserRecord | null> {
+    if (password === null) return null;
+    const verifier = await makeVerifier(password, await saltForUser(this.#secret, name));
+    return { name, enabled: true, verifier, totp: null, ...DEFAULT_USER_SETTINGS, groups };
   }
 }

@@ -9,6 +9,7 @@ import { type HostPort, unmapAddress } from "./address.ts";
 import { encodeFrame, FrameDecoder } from "./control_frame.ts";
 import { OmailError, ProtocolError } from "./errors.ts";
 import { CONTROL_CLOSE_MS, MAX_CONTROL_OUTPUT_BYTES } from "./limits.ts";
+import { type PeerCertificates, peerCertificates } from "./tls_peer.ts";
 
 /** Messages kept for a receiver that is busy, before the socket is paused. */
 const MAX_QUEUED_MESSAGES = 16;
@@ -46,6 +47,11 @@ export class TlsConnection {
     socket.on("end", () => this.#end(null));
     socket.on("close", () => this.#end(null));
     this.closed = new Promise((resolve) => socket.once("close", () => resolve()));
+  }
+
+  /** The certificates that the peer showed. */
+  peerCertificates(): PeerCertificates {
+    return peerCertificates(this.#socket);
   }
 
   /** Whether no message can be sent any more. */

@@ -12,6 +12,7 @@ import { OmailError, RefusedError, SystemError } from "./errors.ts";
 import { ALPN_PROTOCOL } from "./limits.ts";
 import { TlsConnection } from "./tls_connection.ts";
 import { type ListenFailure, type PendingOptions, PendingSet } from "./tls_pending.ts";
+import { peerCertificates, pinnedBy } from "./tls_peer.ts";
 
 export type { PendingConnection } from "./tls_pending.ts";
 
@@ -25,6 +26,10 @@ export interface ListenOptions extends PendingOptions {
   /** An empty host means every address of both families; port 0 lets the kernel choose. */
   readonly listen: HostPort;
   readonly identity: TlsIdentity;
+  /** Asks clients for a certificate; they may have none, and the log-in judges what they show. */
+  readonly askForCertificate: boolean;
+  /** Certificate authorities (PEM) for the TLS library's opinion about clients' certificates. */
+  readonly clientCaPem: string | null;
 }
 
 export interface ControlListener {
@@ -32,7 +37,7 @@ export interface ControlListener {
   /** Connections that ended before they logged in, by reason. */
   readonly failures: Readonly<Record<ListenFailure, number>>;
   /** New connections get another certificate; standing ones keep theirs. */
-  setIdentity(identity: TlsIdentity): void;
+  setIdentity(identity: TlsIdentity, clientCaPem: string | null): void;
   /** Accepts no more and cuts off all that have not logged in. */
   close(): void;
 }
@@ -57,7 +62,11 @@ export async function listenControl(options: ListenOptions): Promise<ControlList
 async function listenOn(options: ListenOptions, host: string): Promise<ControlListener> {
   const pending = new PendingSet(options);
   const server = createServer({
-    ...tlsOptions(options.identity),
+    ...tlsOptions(options.identity, options.clientCaPem),
+    // Bun keeps this for the listener's life, whatever `setSecureContext` is given later
+    requestCert: options.askForCertificate,
+    // a refusal needs words, which TLS alerts do not have
+    rejectUnauthorized: false,
     minVersion: "TLSv1.3",
     ALPNProtocols: [ALPN_PROTOCOL],
   });
@@ -72,7 +81,7 @@ async function listenOn(options: ListenOptions, host: string): Promise<ControlLi
   return {
     port: portOf(server),
     failures: pending.failures,
-    setIdentity: (identity) => server.setSecureContext(tlsOptions(identity)),
+    setIdentity: (identity, clientCaPem) => server.setSecureContext(tlsOptions(identity, clientCaPem)),
     close: () => {
       server.close();
       pending.destroyAll();
@@ -80,16 +89,26 @@ async function listenOn(options: ListenOptions, host: string): Promise<ControlLi
   };
 }
 
+/** How a server's certificate is recognised; where both are given, both must agree. */
+export interface ServerTrust {
+  /** Certificate authorities (PEM): the server's chain and name are checked. Null when there are none. */
+  readonly caPem: string | null;
+  /**
+   * SHA-256 fingerprints (upper-case hexadecimal bytes with colons) of the server's certificate, or of an authority
+   * whose certificate the server shows in its chain. Empty when there are none.
+   */
+  readonly pins: readonly string[];
+}
+
 export interface ConnectOptions {
   /** A literal address and port. */
   readonly endpoint: HostPort;
   /** Name or literal that the user gave; sent as SNI, and compared with the certificate when there is a `caPem`. */
   readonly serverName: string;
-  /**
-   * Certificate authorities (PEM). With them the server's chain and name are checked; without them any certificate
-   * passes here, and the log-in (SCRAM with channel binding) proves the server.
-   */
-  readonly caPem: string | null;
+  /** Without it any certificate passes here, and the log-in (SCRAM with channel binding) proves the server. */
+  readonly trust: ServerTrust | null;
+  /** Our certificate for servers that ask for one. */
+  readonly identity: TlsIdentity | null;
   readonly timeoutMs: number;
   /** Gives up early. */
   readonly signal: AbortSignal;
@@ -98,17 +117,18 @@ export interface ConnectOptions {
 /**
  * Connects and finishes the TLS handshake.
  *
- * @throws {RefusedError} when the certificate does not pass the check against `caPem`
+ * @throws {RefusedError} when the certificate does not pass the check against `trust`
  * @throws {OmailError} when there is no connection: it names the endpoint and the cause
  */
 export async function connectControl(options: ConnectOptions): Promise<TlsConnection> {
-  const { endpoint, serverName, caPem, timeoutMs, signal } = options;
+  const { endpoint, serverName, trust, identity, timeoutMs, signal } = options;
   signal.throwIfAborted();
   const socket = connect({
     host: endpoint.host,
     port: endpoint.port,
     ...(isName(serverName) ? { servername: serverName } : {}),
-    ...(caPem === null ? {} : { ca: caPem }),
+    ...(identity === null ? {} : tlsOptions(identity, null)),
+    ...(trust === null || trust.caPem === null ? {} : { ca: trust.caPem }),
     // judged below, so that a wrong certificate can be told from a broken connection
     rejectUnauthorized: false,
     minVersion: "TLSv1.3",
@@ -116,7 +136,7 @@ export async function connectControl(options: ConnectOptions): Promise<TlsConnec
   });
   try {
     await handshakeDone(socket, timeoutMs, signal);
-    if (caPem !== null) checkCertificate(socket, serverName);
+    if (trust !== null) checkCertificate(socket, serverName, trust);
     if (socket.alpnProtocol !== ALPN_PROTOCOL) throw new OmailError(`it does not speak "${ALPN_PROTOCOL}"`);
     return new TlsConnection(socket);
   } catch (error) {
@@ -145,12 +165,24 @@ function handshakeDone(socket: TLSSocket, timeoutMs: number, signal: AbortSignal
   });
 }
 
-function checkCertificate(socket: TLSSocket, serverName: string): void {
+function checkCertificate(socket: TLSSocket, serverName: string, { caPem, pins }: ServerTrust): void {
   const wrongName = checkServerIdentity(serverName, socket.getPeerCertificate());
   const problem = socket.authorized ? wrongName?.message : String(socket.authorizationError);
-  if (problem === undefined) return;
+  if (caPem !== null && problem !== undefined) {
+    throw new RefusedError(
+      `Cannot trust the certificate of "${serverName}": ${problem}; expected one for this name that the CA issued`,
+    );
+  }
+  if (pins.length === 0) return;
+  const { chain } = peerCertificates(socket);
+  const found = pinnedBy(chain, pins, Date.now());
+  // whoever pins one certificate means that one, whatever name it bears
+  if (found === "own" || (found === "authority" && wrongName === undefined)) return;
+  const shown = socket.getPeerCertificate()?.fingerprint256 ?? "none";
   throw new RefusedError(
-    `Cannot trust the certificate of "${serverName}": ${problem}; expected one for this name that the CA issued`,
+    found === "authority" && wrongName !== undefined
+      ? `Cannot trust the certificate of "${serverName}": ${wrongName.message}`
+      : `Cannot trust the certificate of "${serverName}": its fingerprint is ${shown}; expected ${pins.join(" or ")}, or one that this authority issued`,
   );
 }
 
@@ -159,8 +191,8 @@ function isName(host: string): boolean {
   return /[a-z]/i.test(host) && !host.includes(":");
 }
 
-function tlsOptions(identity: TlsIdentity) {
-  return { cert: identity.certPem, key: identity.keyPem };
+function tlsOptions(identity: TlsIdentity, caPem: string | null) {
+  return { cert: identity.certPem, key: identity.keyPem, ...(caPem === null ? {} : { ca: caPem }) };
 }
 
 function portOf(server: Server): number {

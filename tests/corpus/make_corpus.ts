@@ -2,9 +2,12 @@
 
 import { join } from "node:path";
 import { CHAIN_START, encodeAuditLine } from "../../lib/audit_chain.ts";
+import { makeKey, makeRequest } from "../../lib/ca_issue.ts";
 import { makeSelfSignedCertificate } from "../../lib/certificate.ts";
 import { encodeFrame } from "../../lib/control_frame.ts";
 import { type ClientMessage, encodeMessage, type ServerMessage } from "../../lib/control_message.ts";
+import { formatEnrolUri } from "../../lib/enrol_uri.ts";
+import { encodeProfile } from "../../lib/profile.ts";
 import { answerExchange, startExchange } from "../../lib/key_schedule.ts";
 import { parseAddress } from "../../lib/address.ts";
 import record from "../vectors/record.json";
@@ -68,6 +71,21 @@ const fromClient: Readonly<Record<string, ClientMessage>> = {
     keyShare: exchange.share,
   },
   proof: { type: "proof", scram: "c=biws,r=abcdefgh,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=" },
+  "hello-certificate": {
+    type: "hello",
+    version: 1,
+    client: "omail-client 0.1.0",
+    features,
+    addresses: [],
+    auth: { certificate: true },
+    keyShare: exchange.share,
+  },
+  enrol: {
+    type: "enrol",
+    version: 1,
+    token: new Uint8Array(16).fill(5),
+    request: new Uint8Array(300).fill(6),
+  },
   rekey: { type: "rekey", keyShare: { ...exchange.share, epoch: 3 } },
   ping: { type: "ping" },
   pong: { type: "pong" },
@@ -75,6 +93,11 @@ const fromClient: Readonly<Record<string, ClientMessage>> = {
 };
 const fromServer: Readonly<Record<string, ServerMessage>> = {
   challenge: { type: "challenge", scram: "r=abcdefgh,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=600000" },
+  enrolled: {
+    type: "enrolled",
+    profile: '{"omail-profile":1,"name":"alice"}',
+    certificate: new Uint8Array(400).fill(8),
+  },
   "resume-failed": { type: "resume-failed" },
   welcome: {
     type: "welcome",
@@ -145,6 +168,32 @@ split-tunnel = ["10.0.0.0/8", "fd00::/8"]
 keepalive = "5s"
 `,
 );
+await put(
+  "profile",
+  "full",
+  encodeProfile({
+    name: "alice",
+    server: ["vpn.example.org:443", "[2001:db8::1]:51820"],
+    user: "alice",
+    auth: "cert",
+    pin: ["AB:".repeat(31) + "AB"],
+    cert: "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
+    key: "-----BEGIN PRIVATE KEY-----\nMIIC\n-----END PRIVATE KEY-----\n",
+    "split-tunnel": ["10.0.0.0/8", "fd00::/8"],
+    "allow-lan": true,
+    "kill-switch": true,
+    dns: ["10.8.0.1"],
+  }),
+);
+await put(
+  "enrol_uri",
+  "token",
+  formatEnrolUri({
+    server: { host: "vpn.example.org", port: 51820 },
+    token: new Uint8Array(16).fill(5),
+    pin: "AB:".repeat(31) + "AB",
+  }),
+);
 const header = { version: 1, bootId: "b", pid: 1, startTime: "2", tun: "omail0", netns: "net:[1]" };
 const steps = [
   { kind: "rule", family: 4, selector: ["from", "all", "lookup", "51820"] },
@@ -172,6 +221,7 @@ const pair = await makeSelfSignedCertificate({
   validDays: 36_500,
 });
 await put("certificate", "self-signed.pem", pair.certPem);
+await put("signing_request", "p256", await makeRequest(await makeKey(), "corpus"));
 for (const [name, address] of Object.entries({
   v4: "10.8.0.1/24",
   v6: "2001:db8::/32",

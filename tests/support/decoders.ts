@@ -5,12 +5,14 @@ import { join } from "node:path";
 import { parseHostPort, parsePrefix } from "../../lib/address.ts";
 import { parseKickRequest, parseUnbanRequest } from "../../lib/admin_message.ts";
 import { ChainChecker } from "../../lib/audit_chain.ts";
+import { readRequest } from "../../lib/ca_issue.ts";
 import { certificateFingerprint } from "../../lib/certificate.ts";
 import { readClientSettings } from "../../lib/config_client.ts";
 import { makeServerConfig, readServerSettings } from "../../lib/config_server.ts";
 import { parseConfigText } from "../../lib/config.ts";
 import { FrameDecoder } from "../../lib/control_frame.ts";
 import { decodeClientMessage, decodeServerMessage, encodeMessage } from "../../lib/control_message.ts";
+import { parseEnrolUri } from "../../lib/enrol_uri.ts";
 import { ProtocolError, RefusedError, UsageError } from "../../lib/errors.ts";
 import { HEADER_BYTES, REASSEMBLY_BYTES, REASSEMBLY_RECORDS, VNET_HEADER_BYTES } from "../../lib/limits.ts";
 import {
@@ -20,6 +22,7 @@ import {
   packetLength,
   sourceOffset,
 } from "../../lib/packet.ts";
+import { decodeProfile } from "../../lib/profile.ts";
 import { datagramSize } from "../../lib/protocol.ts";
 import { Reassembly } from "../../lib/reassembly.ts";
 import { ScramClient, ScramServer, tlsExporterBinding } from "../../lib/scram.ts";
@@ -190,6 +193,8 @@ export const DECODERS: readonly Decoder[] = [
       readClientSettings([await parseConfigText(textOf(bytes), "file")]),
     ),
   },
+  { name: "profile", decode: refusing([UsageError], (bytes) => decodeProfile(textOf(bytes), "profile")) },
+  { name: "enrol_uri", decode: refusing([UsageError], (bytes) => parseEnrolUri(textOf(bytes))) },
   { name: "journal", decode: (bytes) => !parseJournal(textOf(bytes)).damaged },
   { name: "audit_log", decode: decodeAudit },
   {
@@ -199,6 +204,7 @@ export const DECODERS: readonly Decoder[] = [
       return textOf(bytes).includes("value") ? parseUnbanRequest(body) : parseKickRequest(body);
     }),
   },
+  { name: "signing_request", decode: refusing([UsageError], readRequest) },
   { name: "certificate", decode: refusing([UsageError], (bytes) => certificateFingerprint(textOf(bytes))) },
   {
     name: "address",

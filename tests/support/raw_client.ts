@@ -28,7 +28,8 @@ export class RawClients {
     const connection = await connectControl({
       endpoint: { host: "127.0.0.1", port: server.server.port },
       serverName: "127.0.0.1",
-      caPem: null,
+      trust: null,
+      identity: null,
       timeoutMs: 2_000,
       signal: new AbortController().signal,
     });
@@ -65,6 +66,8 @@ export function logInOn(
 ): Promise<ClientGrant> {
   const login: LoginOptions = {
     user: "alice",
+    method: "password",
+    serverTrusted: false,
     password: () => Promise.resolve(rightPassword),
     client: "test",
     offload: false,

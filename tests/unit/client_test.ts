@@ -66,7 +66,7 @@ test("startClient() ends with UsageError when the password cannot be used", asyn
 test("startClient() with a CA accepts the certificate it vouches for", async () => {
   const server = await harness.server();
   const { certPem } = await testCertificate();
-  await untilConnected(harness.client(server, { caPem: certPem }));
+  await untilConnected(harness.client(server, { trust: { caPem: certPem, pins: [] } }));
 });
 
 test("startClient() with a CA refuses another certificate and a wrong name", async () => {
@@ -78,10 +78,10 @@ test("startClient() with a CA refuses another certificate and a wrong name", asy
     nowMs: Date.now(),
     validDays: 1,
   });
-  const strange = harness.client(server, { caPem: other.certPem });
+  const strange = harness.client(server, { trust: { caPem: other.certPem, pins: [] } });
   const { certPem } = await testCertificate();
   const misnamed = harness.client(server, {
-    caPem: certPem,
+    trust: { caPem: certPem, pins: [] },
     servers: [{ host: "vpn.example", port: server.server.port }],
     resolve: () => Promise.resolve([{ host: "127.0.0.1", port: server.server.port }]),
   });

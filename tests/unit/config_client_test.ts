@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import type { SettingsLayer } from "../../lib/config.ts";
-import { CLIENT_KEYS, makeClientConfig, readClientSettings } from "../../lib/config_client.ts";
+import { CLIENT_KEYS, loginOf, makeClientConfig, readClientSettings } from "../../lib/config_client.ts";
 import { Secret } from "../../lib/secret.ts";
 import { UP_FLAGS } from "../../cli/client_up.ts";
 
@@ -22,7 +22,10 @@ describe("makeClientConfig()", () => {
       killSwitch: false,
       useDns: true,
       dns: null,
-      caFile: null,
+      ca: null,
+      pins: [],
+      certificate: null,
+      method: "password",
       requestedAddresses: [],
     });
   });
@@ -61,7 +64,39 @@ describe("makeClientConfig()", () => {
 test("CLIENT_KEYS are the flags of up", () => {
   expect(
     Object.keys(UP_FLAGS)
-      .filter((name) => name !== "config")
+      .filter((name) => name !== "config" && name !== "profile")
       .toSorted(),
   ).toEqual([...CLIENT_KEYS].toSorted());
+});
+
+describe("log-in by certificate", () => {
+  const FILES = { server: "vpn.example", cert: "a.pem", key: "a.key" };
+  const login = (values: Record<string, unknown>, hasPassword = false) => {
+    const { values: settings } = readClientSettings([{ values, describe: (path) => `--${path[0]}` }]);
+    const { method, wantsPassword, certificate } = loginOf(settings, hasPassword);
+    return [method, wantsPassword, certificate !== null];
+  };
+
+  test("goes by what is at hand, or by --auth", () => {
+    expect(login({ server: "x" })).toEqual(["password", true, false]);
+    expect(login({ ...FILES, ca: "ca.pem" })).toEqual(["certificate", false, true]);
+    expect(login({ ...FILES, ca: "ca.pem" }, true)).toEqual(["password", true, true]);
+    expect(login({ ...FILES, ca: "ca.pem", auth: "cert" }, true)).toEqual(["certificate", false, true]);
+    expect(login({ ...FILES, auth: "both" })).toEqual(["password", true, true]);
+    expect(login({ ...FILES, auth: "password" })).toEqual(["password", true, false]);
+  });
+
+  test("alone needs something that proves the server", () => {
+    expect(() => login(FILES)).toThrow(/nothing would prove the server, expected --ca FILE or --pin/);
+    expect(login({ ...FILES, pin: "ab".repeat(32) })).toEqual(["certificate", false, true]);
+    expect(() => login({ ...FILES, pin: "ab" })).toThrow(/--pin: Cannot use "ab" as a fingerprint/);
+  });
+
+  test("refuses half a pair, and a mode without a certificate", () => {
+    expect(() => login({ server: "x", cert: "a.pem" })).toThrow(/--cert alone: expected --key/);
+    expect(() => login({ server: "x", key: "a.key" })).toThrow(/--key alone: expected --cert/);
+    expect(() => login({ server: "x", auth: "cert" })).toThrow(
+      /--auth: Cannot use "cert" without a certificate/,
+    );
+  });
 });

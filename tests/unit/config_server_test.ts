@@ -66,7 +66,7 @@ describe("makeServerConfig()", () => {
   test("joins the password with the users of the file, and refuses a name twice", () => {
     const users = [{ name: "ann", password: "y" }];
     expect(config({ users }).users.map(({ name }) => name)).toEqual(["default", "ann"]);
-    expect(config({ users }, null).users.map(({ password }) => password.reveal())).toEqual(["y"]);
+    expect(config({ users }, null).users.map(({ password }) => password?.reveal())).toEqual(["y"]);
     expect(() => config({ users: [...users, ...users] })).toThrow('"ann" twice');
   });
 });
@@ -84,4 +84,35 @@ test("requireUsers() wants somebody who could log in, and says what to do", () =
 test("SERVER_KEYS are the flags of run, and the users", () => {
   const flags = Object.keys(RUN_FLAGS).filter((name) => name !== "config");
   expect([...flags, "policy", "users"].toSorted()).toEqual([...SERVER_KEYS].toSorted());
+});
+
+describe("log-in by certificate", () => {
+  const auth = (values: Record<string, unknown>, hasAuthority = false, password: string | null = "x") => {
+    const { values: settings } = readServerSettings([{ values, describe: (path) => `--${path[0]}` }]);
+    return makeServerConfig(settings, password === null ? null : new Secret(password), hasAuthority).auth;
+  };
+
+  test("is off without an authority, and a choice of the client with one", () => {
+    expect(auth({})).toMatchObject({ mode: "password", ca: null });
+    expect(auth({}, true)).toMatchObject({ mode: "any", ca: "own", knownUsersOnly: false });
+    expect(auth({ auth: "password" }, true)).toMatchObject({ mode: "password", ca: null });
+    expect(auth({}, true, null).mode).toBe("any");
+  });
+
+  test("takes a company's authority, for known users unless said otherwise", () => {
+    expect(auth({ ca: "/ca.pem", crl: "/crl.pem" }, true)).toEqual({
+      mode: "any",
+      ca: { ca: "/ca.pem", crl: "/crl.pem" },
+      knownUsersOnly: true,
+    });
+    expect(auth({ ca: "/ca.pem", "cert-users": "all" }).knownUsersOnly).toBe(false);
+  });
+
+  test("refuses settings that contradict each other", () => {
+    expect(() => auth({ auth: "cert" })).toThrow(/without a certificate authority.*cert init, or give --ca/);
+    expect(() => auth({ crl: "x" }, true)).toThrow(/--crl alone/);
+    expect(() => auth({ auth: "certs" }, true)).toThrow(/--auth: Cannot use "certs"/);
+    expect(() => auth({ users: [{ name: "bob", auth: "cert" }] })).toThrow(/auth "cert" without/);
+    expect(() => auth({ users: [{ name: "bob" }], auth: "both" }, true)).toThrow(/"bob" without a password/);
+  });
 });

@@ -35,6 +35,16 @@ const clientMessages: readonly ClientMessage[] = [
     auth: { resume: new Uint8Array(32).fill(9) },
     keyShare: clientShare,
   },
+  {
+    type: "hello",
+    version: 1,
+    client: "",
+    features: { offload: false },
+    addresses: [],
+    auth: { certificate: true },
+    keyShare: clientShare,
+  },
+  { type: "enrol", version: 1, token: new Uint8Array(16).fill(7), request: new Uint8Array(200).fill(8) },
   { type: "proof", scram: "c=biws,r=x,p=y" },
   { type: "rekey", keyShare: clientShare },
   { type: "ping" },
@@ -59,6 +69,7 @@ const welcome: Welcome = {
 };
 const serverMessages: readonly ServerMessage[] = [
   { type: "challenge", scram: "r=a,s=b,i=4096" },
+  { type: "enrolled", profile: '{"omail-profile":1}', certificate: new Uint8Array(500).fill(6) },
   { type: "resume-failed" },
   welcome,
   { type: "rekey-request" },
@@ -179,4 +190,27 @@ test("goodbyeMessage() makes reasons that its decoder takes: short and printable
   expect(() => decodeServerMessage(json({ type: "goodbye", code: "bye", reason: "\u001b[31m" }))).toThrow(
     ProtocolError,
   );
+});
+
+test("decodeClientMessage() bounds an enrolment: token of 16 bytes, request of 1 to 2,048", () => {
+  const enrol = (token: number, request: number) =>
+    json({
+      type: "enrol",
+      version: 1,
+      token: new Uint8Array(token).toBase64(),
+      request: new Uint8Array(request).toBase64(),
+    });
+  decodeClientMessage(enrol(16, 2048));
+  for (const [token, request] of [
+    [15, 100],
+    [17, 100],
+    [16, 0],
+    [16, 2049],
+  ] as const) {
+    expect(() => decodeClientMessage(enrol(token, request))).toThrow(
+      /^Cannot read control message at "(token|request)"/,
+    );
+  }
+  const noCertificate = { ...plain(clientMessages[2]!), auth: { certificate: false } };
+  expect(() => decodeClientMessage(json(noCertificate))).toThrow(ProtocolError);
 });

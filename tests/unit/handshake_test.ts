@@ -1,9 +1,15 @@
 import { expect, test } from "bun:test";
+import { type AuthMode, missingProof, type Proofs } from "../../lib/auth_mode.ts";
 import type { ClientMessage, Hello, ServerMessage } from "../../lib/control_message.ts";
 import { OmailError, ProtocolError, RefusedError } from "../../lib/errors.ts";
-import type { KeyExporter } from "../../lib/handshake.ts";
+import type { KeyExporter, Refusal } from "../../lib/handshake.ts";
 import { ClientHandshake, type ClientHandshakeOptions } from "../../lib/handshake_client.ts";
-import { type HandshakePolicy, ServerHandshake, type SessionGrant } from "../../lib/handshake_server.ts";
+import {
+  type CertificateStanding,
+  type HandshakePolicy,
+  ServerHandshake,
+  type SessionGrant,
+} from "../../lib/handshake_server.ts";
 import { sha256 } from "../../lib/hash.ts";
 import { fakeVerifier, makeVerifier, PasswordKeys } from "../../lib/password.ts";
 import { fits } from "../support/control_harness.ts";
@@ -36,6 +42,18 @@ const grant: SessionGrant = {
 /** A server with the user `alice` and one token of 32 nines. */
 class TestPolicy implements HandshakePolicy {
   readonly opened: string[] = [];
+  standing: CertificateStanding = { kind: "none" };
+  mode: AuthMode = "any";
+
+  enrol = () => Promise.resolve({ refusal: { code: "refused", reason: "no" } as const, user: "" });
+
+  certificate = () => Promise.resolve(this.standing);
+
+  proofRefusal = (_user: string | null, proofs: Proofs): Refusal | null => {
+    const missing = missingProof(this.mode, proofs);
+    return missing === null ? null : { code: "refused", reason: missing };
+  };
+
   /** The one-time code that alice needs; null when none. */
   code: string | null = null;
 
@@ -64,6 +82,8 @@ const token = (byte: number) => ({ sessionId: 77, token: new Uint8Array(32).fill
 function clientOf(options: Partial<ClientHandshakeOptions> = {}): ClientHandshake {
   return new ClientHandshake({
     user: "alice",
+    method: "password",
+    serverTrusted: false,
     password: () => Promise.resolve(keys),
     client: "test",
     offload: true,
@@ -318,4 +338,51 @@ test("sha256() is SHA-256", async () => {
   // FIPS 180-4 example: "abc"
   const digest = await sha256(Uint8Array.from([97, 98, 99]));
   expect(digest.toHex()).toBe("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+});
+
+/** A policy that finds this in TLS. */
+function policyWith(standing: CertificateStanding, mode: AuthMode = "any"): TestPolicy {
+  return Object.assign(new TestPolicy(), { standing, mode });
+}
+
+const alices: CertificateStanding = { kind: "accepted", user: "alice" };
+const byCertificate = { method: "certificate", serverTrusted: true } as const;
+
+test("a log-in by certificate takes one round trip and opens the session of the user it names", async () => {
+  const policy = policyWith({ kind: "accepted", user: "carol" }, "cert");
+  const { types, client, server } = await run(clientOf(byCertificate), serverOf(policy));
+  expect(types).toEqual(["hello", "welcome"]);
+  expect(policy.opened).toEqual(["carol"]);
+  expect(await fits(client!.keys, server!.keys)).toBe(true);
+});
+
+test("ClientHandshake shows no certificate log-in to a server that nothing proves", async () => {
+  const client = clientOf({ method: "certificate", serverTrusted: false });
+  await expect(client.start()).rejects.toBeInstanceOf(RefusedError);
+});
+
+test("ServerHandshake asks for what its mode wants, and takes nothing less", async () => {
+  const refusalOf = async (options: Partial<ClientHandshakeOptions>, policy: TestPolicy) =>
+    (await run(clientOf(options), serverOf(policy))).refusal?.reason ?? "accepted";
+  expect(await refusalOf({}, policyWith(alices, "both"))).toBe("accepted");
+  expect(await refusalOf({}, policyWith({ kind: "none" }, "both"))).toMatch(/certificate is needed besides/);
+  expect(await refusalOf(byCertificate, policyWith(alices, "both"))).toMatch(/password is needed besides/);
+  expect(await refusalOf({}, policyWith({ kind: "none" }, "cert"))).toMatch(/certificate is needed/);
+  expect(await refusalOf(byCertificate, policyWith(alices, "password"))).toMatch(/password is needed/);
+  expect(await refusalOf(byCertificate, policyWith({ kind: "none" }))).toMatch(/none was shown/);
+});
+
+test("a certificate alone is no way around a one-time code", async () => {
+  const policy = Object.assign(policyWith(alices), { code: "123456" });
+  const { refusal } = await run(clientOf(byCertificate), serverOf(policy));
+  expect(refusal?.reason).toMatch(/one-time code are needed besides the certificate/);
+});
+
+test("ServerHandshake refuses another user's certificate beside a right password, and a bad one at once", async () => {
+  const bobs = policyWith({ kind: "accepted", user: "bob" });
+  expect((await run(clientOf(), serverOf(bobs))).refusal?.reason).toMatch(/names "bob"/);
+  const refusal = { code: "refused", reason: "revoked" } as const;
+  const { types } = await run(clientOf(), serverOf(policyWith({ kind: "refused", refusal })));
+  expect(types).toEqual(["hello"]);
+  expect(bobs.opened).toEqual([]);
 });

@@ -1,4 +1,5 @@
 import { afterEach, expect, test } from "bun:test";
+import { type AddressInfo, connect as connectTcp, createServer } from "node:net";
 import { connect as connectTls } from "node:tls";
 import { ControlHarness, type TestServer, untilConnected } from "../support/control_harness.ts";
 import { closed, next, RawClients } from "../support/raw_client.ts";
@@ -103,4 +104,25 @@ test("only addresses of allowFrom may connect", async () => {
   await expect(clients.dial(server)).rejects.toThrow("Cannot connect");
   await server.server.reload({ allowFrom: ["127.0.0.0/8"] });
   await clients.dial(server);
+});
+
+test("client and server agree on X25519MLKEM768, so that recorded log-ins stay closed to quantum computers", async () => {
+  const server = await harness.server();
+  const socket = connectTcp(server.server.port, "127.0.0.1");
+  // a client's TLS in memory, whose bytes pass through our hands
+  const spoken: Uint8Array[] = [];
+  const listener = createServer((near) => {
+    near.on("data", (chunk) => socket.write(chunk));
+    socket.on("data", (chunk: Uint8Array) => {
+      spoken.push(chunk);
+      near.write(chunk);
+    });
+    near.on("error", () => socket.destroy());
+  });
+  await new Promise<void>((resolve) => listener.listen(0, "127.0.0.1", resolve));
+  await untilConnected(harness.clientOf((listener.address() as AddressInfo).port, server.data));
+  listener.close();
+  socket.destroy();
+  // ServerHello: extension key_share (51) begins with the group, 0x11ec (draft-ietf-tls-ecdhe-mlkem)
+  expect(Buffer.concat(spoken).subarray(0, 1400).toString("hex")).toMatch(/^160303.*0033046411ec0460/);
 });

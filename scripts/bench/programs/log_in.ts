@@ -26,17 +26,20 @@ let lastError: string | null = null;
 async function logInOnce(): Promise<void> {
   const startMs = performance.now();
   const endpoint = { host: job.host, port: job.port };
-  const options = { endpoint, serverName: job.host, caPem: null, timeoutMs: TIMEOUT_MS, signal };
+  const server = { endpoint, serverName: job.host, trust: null, identity: null };
+  const options = { ...server, timeoutMs: TIMEOUT_MS, signal };
   const connection = await connectControl(options);
   const login = {
     user: "default",
+    method: "password",
+    serverTrusted: false,
     password: () => Promise.resolve(keys),
     client: "bench",
     offload: false,
     wantedAddresses: [],
     resume: null,
     random: (length: number) => crypto.getRandomValues(new Uint8Array(length)),
-  };
+  } as const;
   await logIn(connection, login, TIMEOUT_MS, signal);
   timesMs.push(performance.now() - startMs);
   connection.close(encodeMessage(goodbyeMessage("bye", "")));

@@ -7,7 +7,7 @@
 
 import { makeSelfSignedCertificate } from "../../../lib/certificate.ts";
 import { decodeClientMessage, encodeMessage, type SessionConfig } from "../../../lib/control_message.ts";
-import { ServerHandshake } from "../../../lib/handshake_server.ts";
+import { type HandshakePolicy, ServerHandshake } from "../../../lib/handshake_server.ts";
 import type { Log } from "../../../lib/log.ts";
 import { makeVerifier } from "../../../lib/password.ts";
 import { listenControl, type PendingConnection } from "../../../lib/tls_control.ts";
@@ -40,6 +40,8 @@ for (const [index, lie] of lies.entries()) {
   await listenControl({
     listen: { host: "", port: Number(firstPort) + index },
     identity: { certPem: certificate.certPem, keyPem: certificate.keyPem },
+    askForCertificate: false,
+    clientCaPem: null,
     maxPending: 10,
     maxPendingPerAddress: 10,
     handshakeTimeoutMs: 10_000,
@@ -57,7 +59,10 @@ async function serve({ connection }: PendingConnection, lie: string): Promise<vo
   // What is sent is not what the types allow: that is the point.
   const config = { ...GOOD, ...JSON.parse(lie) } as SessionConfig;
   const grant = { config, resumeToken: random(32), lastEpoch: -1 };
-  const policy = {
+  const policy: HandshakePolicy = {
+    certificate: () => Promise.resolve({ kind: "none" }),
+    proofRefusal: () => null,
+    enrol: () => Promise.reject(new Error("nobody asks for a certificate")),
     needsCode: () => false,
     acceptCode: () => false,
     verifierOf: () => verifier,

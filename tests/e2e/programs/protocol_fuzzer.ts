@@ -125,13 +125,15 @@ async function member(): Promise<void> {
   const connection = new TlsConnection(socket);
   const login = {
     user: "default",
+    method: "password",
+    serverTrusted: false,
     password: () => Promise.resolve(keys),
     client: "fuzzer",
     offload: true,
     wantedAddresses: [],
     resume: null,
     random: (length: number) => crypto.getRandomValues(new Uint8Array(length)),
-  };
+  } as const;
   const grant = await logIn(connection, login, 5_000, new AbortController().signal);
   tally.logins++;
   await sendRecords(grant);

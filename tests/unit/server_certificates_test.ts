@@ -1,0 +1,200 @@
+import { afterEach, expect, test } from "bun:test";
+import type { AuthMode } from "../../lib/auth_mode.ts";
+import { readClientTrust } from "../../lib/certificate_check.ts";
+import type { ClientOptions } from "../../lib/client.ts";
+import { systemClock } from "../../lib/clock.ts";
+import { RefusedError } from "../../lib/errors.ts";
+import {
+  PASSWORD_ONLY,
+  proofRefusal,
+  type ServerAuth,
+  certificateProblem,
+} from "../../lib/server_certificates.ts";
+import { certificateFingerprint } from "../../lib/certificate.ts";
+import {
+  ControlHarness,
+  testCertificate,
+  type TestClient,
+  until,
+  untilConnected,
+} from "../support/control_harness.ts";
+import { DAY_MS, TestAuthority, type TestCertificate } from "../support/test_authority.ts";
+
+const harness = new ControlHarness();
+afterEach(() => harness.stop());
+
+const authority = await TestAuthority.make();
+const serverPair = await authority.issue("vpn", { use: "server", hosts: ["127.0.0.1"] });
+const serverChain = { certPem: serverPair.certPem + authority.certPem, keyPem: serverPair.keyPem };
+const alice = await authority.issue("alice");
+
+async function authOf(mode: AuthMode, ...revoked: string[]): Promise<ServerAuth> {
+  const crl = { content: new TextEncoder().encode(await authority.revocations(...revoked)), what: "crl" };
+  const trust = await readClientTrust({ ca: { pem: authority.certPem, what: "ca" }, crl }, Date.now());
+  return { ...PASSWORD_ONLY, mode, trust };
+}
+
+const startServer = async (mode: AuthMode, options: object = {}) =>
+  harness.server({ certificate: serverChain, auth: await authOf(mode), ...options });
+
+/** A client with a certificate that trusts our authority. */
+function withCertificate(
+  identity: TestCertificate,
+  more: Partial<ClientOptions> = {},
+): Partial<ClientOptions> {
+  return { identity, method: "certificate", trust: { caPem: authority.certPem, pins: [] }, ...more };
+}
+
+async function refusalOf(client: TestClient): Promise<string> {
+  const outcome: unknown = await client.client.done.catch((error: unknown) => error);
+  expect(outcome).toBeInstanceOf(RefusedError);
+  return (outcome as RefusedError).message;
+}
+
+test("a certificate logs in as the user it names, without any password", async () => {
+  const server = await startServer("cert", { users: [] });
+  const client = harness.client(server, withCertificate(alice));
+  await untilConnected(client);
+  expect((await server.server.status()).sessions.map(({ user }) => user)).toEqual(["alice"]);
+});
+
+test("a certificate comes back with its resume token after the connection was lost", async () => {
+  const server = await startServer("any");
+  const relay = await harness.relay(server.server.port);
+  const client = harness.clientOf(relay.port, server.data, withCertificate(alice));
+  await untilConnected(client);
+  relay.cut();
+  await untilConnected(client, 2);
+  expect(client.log.lines.some((line) => line.startsWith("info session resumed"))).toBe(true);
+});
+
+test("refused certificates say why: other authority, purpose, time, revocation", async () => {
+  const server = await startServer("any");
+  await server.server.reload({ auth: await authOf("any", alice.serial) });
+  const other = await TestAuthority.make();
+  const reasons: readonly (readonly [TestCertificate, RegExp])[] = [
+    [alice, /the certificate was revoked/],
+    [await other.issue("alice"), /another certificate authority/],
+    [await authority.issue("alice", { use: "server", hosts: ["127.0.0.1"] }), /another purpose/],
+    [await authority.issue("alice", { nowMs: Date.now() - 40 * DAY_MS }), /expired at/],
+    [await authority.issue("alice", { nowMs: Date.now() + 2 * DAY_MS }), /not valid before/],
+  ];
+  for (const [identity, reason] of reasons) {
+    expect(await refusalOf(harness.client(server, withCertificate(identity)))).toMatch(reason);
+  }
+  // the right password does not help whoever shows a revoked certificate
+  expect(await refusalOf(harness.client(server, withCertificate(alice, { method: "password" })))).toMatch(
+    /revoked/,
+  );
+});
+
+test("both: neither password nor certificate alone is enough, and they must name one user", async () => {
+  const server = await startServer("both");
+  await untilConnected(harness.client(server, withCertificate(alice, { method: "password" })));
+  expect(await refusalOf(harness.client(server))).toMatch(/a certificate is needed besides the password/);
+  expect(await refusalOf(harness.client(server, withCertificate(alice)))).toMatch(
+    /a password is needed besides/,
+  );
+  const bob = await authority.issue("bob");
+  const mixed = harness.client(server, withCertificate(bob, { method: "password" }));
+  expect(await refusalOf(mixed)).toMatch(/the certificate names "bob"/);
+});
+
+test("a mode of one user's own wins over the server's", async () => {
+  const auth: ServerAuth = { ...(await authOf("any")), userModes: new Map([["alice", "both"]]) };
+  const server = await startServer("any", { auth });
+  expect(await refusalOf(harness.client(server, withCertificate(alice)))).toMatch(
+    /a password is needed besides/,
+  );
+  await untilConnected(harness.client(server, withCertificate(await authority.issue("bob"))));
+});
+
+test("a company's certificate needs a user who is known", async () => {
+  const auth: ServerAuth = { ...(await authOf("any")), knownUsersOnly: true, knownUsers: new Set(["carol"]) };
+  const server = await startServer("any", { auth });
+  await untilConnected(harness.client(server, withCertificate(alice))); // has a password
+  await untilConnected(harness.client(server, withCertificate(await authority.issue("carol"))));
+  expect(await refusalOf(harness.client(server, withCertificate(await authority.issue("bob"))))).toMatch(
+    /its user "bob" is not known here/,
+  );
+});
+
+test("revoking ends a live session at once; its client gives up", async () => {
+  const server = await startServer("any");
+  const clients = [harness.client(server, withCertificate(alice)), harness.client(server)];
+  await Promise.all(clients.map((client) => untilConnected(client)));
+  await server.server.reload({ auth: await authOf("any", alice.serial) });
+  expect(await refusalOf(clients[0]!)).toMatch(/no longer good: the certificate was revoked/);
+  // the same user's session by password goes on
+  expect((await server.server.status()).sessions.length).toBe(1);
+});
+
+test("a session ends when its certificate expires", async () => {
+  let aheadMs = 0;
+  const clock = { ...systemClock, wallMs: () => systemClock.wallMs() + aheadMs };
+  const server = await startServer("any", { timings: { sweepMs: 50 }, clock });
+  const client = harness.client(server, withCertificate(alice));
+  await untilConnected(client);
+  aheadMs = 31 * DAY_MS;
+  expect(await refusalOf(client)).toMatch(/no longer good: the certificate expired at/);
+});
+
+test("reload replaces the server's certificate and drops nobody", async () => {
+  const server = await startServer("any");
+  const client = harness.client(server, withCertificate(alice));
+  await untilConnected(client);
+  const next = await authority.issue("vpn", { use: "server", hosts: ["127.0.0.1"] });
+  await server.server.reload({
+    certificate: { certPem: next.certPem + authority.certPem, keyPem: next.keyPem },
+  });
+  const late = harness.client(server, withCertificate(await authority.issue("bob")));
+  await untilConnected(late);
+  expect(client.client.rekey()).toBe(true);
+  await until(() => client.data.of("set-epoch").length === 2);
+  expect((await server.server.status()).sessions.length).toBe(2);
+});
+
+test("a pin accepts the server's certificate or its authority, and nothing else", async () => {
+  const server = await startServer("any");
+  const pinned = (pem: string) =>
+    withCertificate(alice, { trust: { caPem: null, pins: [certificateFingerprint(pem)] } });
+  await untilConnected(harness.client(server, pinned(authority.certPem)));
+  await untilConnected(harness.client(server, pinned(serverPair.certPem)));
+  const other = await testCertificate();
+  expect(await refusalOf(harness.client(server, pinned(other.certPem)))).toMatch(
+    /its fingerprint is [0-9A-F:]{95}; expected/,
+  );
+});
+
+test("a pinned authority that the server only shows, and that did not issue its certificate, is not enough", async () => {
+  const own = await testCertificate();
+  const forged = { certPem: own.certPem + authority.certPem, keyPem: own.keyPem };
+  const server = await startServer("any", { certificate: forged });
+  const pins = [certificateFingerprint(authority.certPem)];
+  const client = harness.client(server, withCertificate(alice, { trust: { caPem: null, pins } }));
+  expect(await refusalOf(client)).toMatch(/Cannot trust/);
+});
+
+test("proofRefusal() refuses before the user is known only what nobody could log in with", () => {
+  const nothing = { password: true, certificate: false };
+  const auth: ServerAuth = { ...PASSWORD_ONLY, mode: "both" };
+  expect(proofRefusal(null, nothing, auth)).not.toBeNull();
+  expect(proofRefusal(null, nothing, { ...auth, userModes: new Map([["bob", "any"]]) })).toBeNull();
+  expect(proofRefusal("bob", nothing, { ...auth, userModes: new Map([["bob", "any"]]) })).toBeNull();
+});
+
+test("certificateProblem() ends sessions of users who are gone, where their mode or a company wants them known", async () => {
+  const auth = await authOf("any");
+  const certificate = { user: "a", serial: "1", fingerprint: "", issuer: "", notAfterMs: Date.now() + 1000 };
+  const gone = () => false;
+  expect(certificateProblem({ user: "a", certificate }, auth, gone, Date.now())).toBeNull();
+  expect(certificateProblem({ user: "a", certificate }, { ...auth, mode: "both" }, gone, Date.now())).toMatch(
+    /removed/,
+  );
+  expect(
+    certificateProblem({ user: "a", certificate }, { ...auth, knownUsersOnly: true }, gone, Date.now()),
+  ).toMatch(/removed/);
+  expect(certificateProblem({ user: "a", certificate }, PASSWORD_ONLY, gone, Date.now())).toMatch(
+    /no longer accepted/,
+  );
+});
