@@ -10,6 +10,11 @@ import type { HostPort } from "./address.ts";
 /** Which implementation seals and opens records. */
 export type EngineName = "web" | "sync";
 
+/** What carries records: UDP, or frames in the TLS stream of the control channel. */
+export type TransportName = "udp" | "tcp";
+/** A client's choice; `auto` takes UDP while it works. */
+export type TransportChoice = "auto" | TransportName;
+
 /** Keys of one epoch, as `key_schedule.ts` derives them, seen from this end. */
 export interface EpochKeys {
   /** 0-65535. */

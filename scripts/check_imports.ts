@@ -86,6 +86,7 @@ const RANKS: readonly Rank[] = [
       "lib/handshake.ts",
       "lib/handshake_client.ts",
       "lib/reconnect.ts",
+      "lib/transport.ts",
       "lib/address_pool.ts",
       "lib/resume_tokens.ts",
       "lib/handshake_server.ts",
