@@ -39,6 +39,11 @@ export class RefusedError extends OmailError {
   override readonly exitStatus: number = EXIT.refused;
 }
 
+/** The resolver says that a name does not exist: at a start that is a typing error, later the network's fault. */
+export class UnknownHostError extends OmailError {
+  override name = "UnknownHostError";
+}
+
 /** A privilege or device is missing: says which and how to get it. */
 export class PrivilegeError extends OmailError {
   override name = "PrivilegeError";

@@ -219,7 +219,10 @@ export async function connectControl(options: ConnectOptions): Promise<TlsConnec
 
 function handshakeDone(socket: TLSSocket, timeoutMs: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => settle(new OmailError(`no answer within ${timeoutMs} ms`)), timeoutMs);
+    let answer = "no answer";
+    socket.once("connect", () => (answer = "TCP is accepted, but TLS does not come about"));
+    const onTimeout = (): void => settle(new OmailError(`${answer} within ${timeoutMs} ms`));
+    const timer = setTimeout(onTimeout, timeoutMs);
     const onAbort = (): void => settle(new OmailError("given up"));
     const settle = (error: Error | null): void => {
       clearTimeout(timer);
