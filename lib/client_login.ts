@@ -1,7 +1,14 @@
 /** Steps 3 and 4 of a client's way: proves who is who on a fresh connection and takes the configuration. */
 
 import { encodeMessage, type Goodbye, goodbyeMessage } from "./control_message.ts";
-import { OmailError, ProtocolError, RefusedError } from "./errors.ts";
+import {
+  OmailError,
+  ProtocolError,
+  RefusedError,
+  ServerFullError,
+  UnknownHostError,
+  UsageError,
+} from "./errors.ts";
 import type { ClientGrant } from "./handshake.ts";
 import { ClientHandshake, type ClientHandshakeOptions } from "./handshake_client.ts";
 import { receiveServerMessage } from "./client_link.ts";
@@ -66,7 +73,26 @@ async function exchange(connection: TlsConnection, handshake: ClientHandshake): 
  * which it tries again.
  */
 export function goodbyeError({ code, reason }: Omit<Goodbye, "type">): OmailError {
-  const isFinal = code === "refused" || code === "pool-exhausted";
-  if (isFinal) return new RefusedError(`The server refused: ${reason}`);
+  if (code === "pool-exhausted") return new ServerFullError(`The server refused: ${reason}`);
+  if (code === "refused") return new RefusedError(`The server refused: ${reason}`);
   return new OmailError(`The server ended the connection (${code}): ${reason}`);
+}
+
+/**
+ * Whether trying again cannot help.
+ *
+ * @param hadSession who had a tunnel does not take an unknown name for a typing error
+ * @param hasAlternative others may leave a full server, or another server may have a place
+ * @param doubtful a refusal may come from somebody who is not our server
+ */
+export function isFinal(
+  error: unknown,
+  hadSession: boolean,
+  hasAlternative: boolean,
+  doubtful: boolean,
+): boolean {
+  if (error instanceof UnknownHostError) return !hadSession;
+  if (error instanceof ServerFullError) return !hasAlternative;
+  if (error instanceof RefusedError) return !doubtful;
+  return error instanceof UsageError;
 }

@@ -248,6 +248,7 @@ function statsOf(session: Session, nowMs: number): SessionStats {
   return {
     id: session.id,
     endpoint: session.endpoint === null ? null : { ...session.endpoint },
+    transport: "udp",
     epoch: session.sending?.epoch ?? null,
     rxBytes: session.rxBytes,
     txBytes: session.txBytes,

@@ -39,6 +39,11 @@ export class RefusedError extends OmailError {
   override readonly exitStatus: number = EXIT.refused;
 }
 
+/** The server has no place or address free: final for who never had one, else others may leave. */
+export class ServerFullError extends RefusedError {
+  override name = "ServerFullError";
+}
+
 /** The resolver says that a name does not exist: at a start that is a typing error, later the network's fault. */
 export class UnknownHostError extends OmailError {
   override name = "UnknownHostError";

@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { formatHostPort, type HostPort, parseAddress, parsePrefix } from "./address.ts";
 import { errorCode, messageOf } from "./caught.ts";
 import { type RunningClient, startClient } from "./client.ts";
+import { timingsFor } from "./client_options.ts";
 import { systemClock } from "./clock.ts";
 import type { ClientConfig } from "./config_client.ts";
 import type { SessionConfig } from "./control_message.ts";
@@ -49,6 +50,7 @@ export async function runClient(config: ClientConfig, { log, code }: ClientSurro
       ...(caPem === null ? {} : { caPem }),
       requestedAddresses: config.requestedAddresses,
       offload: machine.tun.offload,
+      timings: timingsFor(config.keepaliveMs),
       program: `omail-client ${VERSION_TEXT}`,
       dataPlane,
       log,
@@ -148,7 +150,6 @@ async function prepare(
     tun: plan.tun,
     addresses: plan.addresses.join(","),
     server: formatHostPort(server),
-    transport: "udp",
     mtu: plan.mtuBytes,
     routes: plan.fullTunnel ? "all" : plan.routes.join(","),
   });

@@ -10,7 +10,13 @@ import { isIP } from "node:net";
 import { formatHostPort, parseAddress, parseNetwork, parsePrefix, prefixContains } from "./address.ts";
 import { AddressPool } from "./address_pool.ts";
 import type { GoodbyeCode, SessionConfig } from "./control_message.ts";
-import type { EpochKeys, FromDataPlane, StatsReport } from "./data_plane_message.ts";
+import type {
+  EpochKeys,
+  FromDataPlane,
+  PresenceChanged,
+  StatsReport,
+  TransportMoved,
+} from "./data_plane_message.ts";
 import { OmailError, UsageError } from "./errors.ts";
 import { MAX_PUSHED_ROUTES } from "./limits.ts";
 import { ResumeTokens } from "./resume_tokens.ts";
@@ -137,6 +143,7 @@ class ControlServer implements RunningServer, ConnectionEvents {
       address: formatHostPort({ host: listen.host, port: this.port }),
       uptimeSeconds: Math.floor((nowMs - this.#startedMs) / 1000),
       sessions: this.#sessions.all().map((session) => toSessionStatus(session, nowMs, clock.wallMs())),
+      gone: this.#sessions.gone,
       totals: { ...this.#sessions.totals(), drops: this.#drops },
     };
   }
@@ -238,9 +245,11 @@ class ControlServer implements RunningServer, ConnectionEvents {
     session.controlEndpoint = connection.remote;
     session.controlSeenMs = clock.monotonicMs();
     this.#tokens.stopExpiry(session.id);
+    replaced?.stream?.close(true);
     replaced?.close("replaced", "The session was resumed on another connection");
     if (isNew) this.#accounts.opened(session, offload);
     this.rekeyed(session, keys);
+    connection.openStream(dataPlane, session);
     log.info(isNew ? "client connected" : "client resumed its session", fieldsOf(session));
     return session;
   }
@@ -251,12 +260,13 @@ class ControlServer implements RunningServer, ConnectionEvents {
   }
 
   left(session: ConnectedSession, reason: string): void {
-    if (!this.#forget(session)) return;
+    if (!this.#forget(session, `The client left: ${reason}`)) return;
     this.#options.log.info("client left", { ...fieldsOf(session), reason });
   }
 
   lost(session: ConnectedSession, connection: ServerConnection): void {
     if (session.connection !== connection) return;
+    connection.stream?.close(false);
     session.connection = null;
     this.#tokens.startExpiry(session.id, this.#options.clock.monotonicMs());
     if (this.#sessions.find(session.id) === session)
@@ -276,13 +286,14 @@ class ControlServer implements RunningServer, ConnectionEvents {
 
   #endSession(session: ConnectedSession, code: GoodbyeCode, reason: string): void {
     const { connection } = session;
-    if (!this.#forget(session)) return;
+    if (!this.#forget(session, reason)) return;
     connection?.close(code, reason);
     if (code !== "timeout") this.#options.log.info("session ended", { ...fieldsOf(session), code, reason });
   }
 
-  #forget(session: ConnectedSession): boolean {
-    if (!this.#sessions.remove(session)) return false;
+  #forget(session: ConnectedSession, reason: string): boolean {
+    if (!this.#sessions.remove(session, reason, this.#options.clock.wallMs())) return false;
+    session.connection?.stream?.close(true);
     this.#tokens.forget(session.id);
     session.connection = null;
     this.#accounts.ended(session);
@@ -290,6 +301,18 @@ class ControlServer implements RunningServer, ConnectionEvents {
   }
 
   // --- What the data plane tells ---
+
+  #pathChanged(message: TransportMoved | PresenceChanged): void {
+    const { log } = this.#options;
+    const session = this.#sessions.find(message.id);
+    if (session === undefined) return;
+    const fields = fieldsOf(session);
+    if (message.kind === "transport-moved")
+      return log.info("path of the data changed", { ...fields, to: message.to });
+    session.alive = message.alive;
+    if (message.alive) return log.info("client is heard again", fields);
+    log.info("client is silent", { ...fields, seconds: (message.silentMs / 1000).toFixed(1) });
+  }
 
   #fromDataPlane(message: FromDataPlane): void {
     const { log, clock } = this.#options;
@@ -299,6 +322,12 @@ class ControlServer implements RunningServer, ConnectionEvents {
         this.#accounts.count(message.sessions);
         this.#drops = message.drops;
         return this.#stats.arrived(message.requestId);
+      case "tunnel-out":
+      case "tunnel-taken":
+        return this.#sessions.find(message.id)?.connection?.stream?.fromDataPlane(message);
+      case "transport-moved":
+      case "presence-changed":
+        return this.#pathChanged(message);
       case "rekey-needed":
         return this.#sessions.find(message.id)?.connection?.send({ type: "rekey-request" });
       case "epoch-confirmed":

@@ -208,7 +208,10 @@ export async function connectControl(options: ConnectOptions): Promise<TlsConnec
     await handshakeDone(socket, timeoutMs, signal);
     if (caPem !== null) checkCertificate(socket, serverName);
     if (socket.alpnProtocol !== ALPN_PROTOCOL) throw new OmailError(`it does not speak "${ALPN_PROTOCOL}"`);
-    return new TlsConnection(socket);
+    const connection = new TlsConnection(socket);
+    // a server may send on its own before the session of a returning client is there again
+    connection.receiveRecords(() => undefined);
+    return connection;
   } catch (error) {
     socket.destroy();
     if (error instanceof RefusedError || signal.aborted) throw error;
