@@ -103,6 +103,7 @@ export const DROP_REASONS = [
   "key-worn-out",
   "seal-failed",
   "send-failed",
+  "stream-full",
 ] as const;
 
 /** One of {@link DROP_REASONS}. */

@@ -41,7 +41,8 @@ export async function runClient(config: ClientConfig, { log, code }: ClientSurro
     const watch = watchNetwork(() => void machine.setup.refresh(), log);
     machine.defer(() => watch.close());
     // It is made ready while the client connects; messages wait until then.
-    const dataPlane = machine.startDataPlane({ bind: { host: "", port: 0 } });
+    const { transport } = config;
+    const dataPlane = machine.startDataPlane({ bind: { host: "", port: 0 }, transport });
     const client = startClient({
       servers: config.servers,
       user: config.user,
@@ -50,6 +51,7 @@ export async function runClient(config: ClientConfig, { log, code }: ClientSurro
       ...(caPem === null ? {} : { caPem }),
       requestedAddresses: config.requestedAddresses,
       offload: machine.tun.offload,
+      transport,
       timings: timingsFor(config.keepaliveMs),
       program: `omail-client ${VERSION_TEXT}`,
       dataPlane,
