@@ -156,6 +156,8 @@ export class ClientLink {
     if (rekey.isExhausted) return this.abandon("the epochs of the session are used up");
     const exchange = await startExchange(rekey.begin(nowMs));
     this.#exchange = exchange;
+    // an unanswered rekey is as telling as an unanswered ping
+    this.#pingSentMs ??= nowMs;
     this.#send({ type: "rekey", keyShare: exchange.share });
   }
 

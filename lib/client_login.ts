@@ -1,5 +1,6 @@
 /** Steps 3 and 4 of a client's way: proves who is who on a fresh connection and takes the configuration. */
 
+import { formatHostPort } from "./address.ts";
 import { encodeMessage, type Goodbye, goodbyeMessage } from "./control_message.ts";
 import {
   OmailError,
@@ -33,12 +34,17 @@ export async function logIn(
 ): Promise<ClientGrant> {
   const exporter = (label: string, context: Uint8Array) => connection.exportKey(label, context);
   const giveUp = (): void => connection.destroy();
-  let deadline = setTimeout(giveUp, timeoutMs);
+  let late = false;
+  const beLate = (): void => {
+    late = true;
+    giveUp();
+  };
+  let deadline = setTimeout(beLate, timeoutMs);
   // the time that a person needs does not count; the server has its own patience
   const code = async (ask: () => Promise<string>): Promise<string> => {
     clearTimeout(deadline);
     const given = await ask();
-    deadline = setTimeout(giveUp, timeoutMs);
+    deadline = setTimeout(beLate, timeoutMs);
     return given;
   };
   signal.addEventListener("abort", giveUp);
@@ -50,11 +56,19 @@ export async function logIn(
     if (error instanceof ProtocolError)
       connection.close(encodeMessage(goodbyeMessage("protocol", error.message)));
     connection.destroy();
+    if (late) throw silentLogin(connection, timeoutMs);
     throw error;
   } finally {
     clearTimeout(deadline);
     signal.removeEventListener("abort", giveUp);
   }
+}
+
+function silentLogin({ remote }: TlsConnection, timeoutMs: number): OmailError {
+  const server = formatHostPort(remote);
+  return new OmailError(
+    `Cannot log in at "${server}": TLS stands, but no answer came within ${timeoutMs} ms`,
+  );
 }
 
 async function exchange(connection: TlsConnection, handshake: ClientHandshake): Promise<ClientGrant> {
