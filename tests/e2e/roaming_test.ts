@@ -54,7 +54,7 @@ async function longestPause(machine: Machine, body: () => Promise<void>): Promis
   return Math.max(...times.slice(1).map((time, i) => (time - times[i]!) * 1000));
 }
 
-networkTest("roaming: 10 MB come through 20 % datagram loss", { limitSeconds: 150 }, async (network) => {
+networkTest("roaming: 10 MB come through 20 % datagram loss", { limitSeconds: 180 }, async (network) => {
   const path = await serveFile(network, 10);
   await startServer(network);
   await startClient(network);
@@ -63,7 +63,7 @@ networkTest("roaming: 10 MB come through 20 % datagram loss", { limitSeconds: 15
     `table inet loss { chain f { type filter hook forward priority 0; udp dport 51820 ${drop}; udp sport 51820 ${drop}; }\n}`,
   );
   const start = performance.now();
-  await download(network, path, "1G", timeoutSeconds(120));
+  await download(network, path, "1G", timeoutSeconds(150));
   console.log(`10 MB at 20 % loss: ${Math.round(performance.now() - start)} ms`);
 });
 
@@ -128,7 +128,10 @@ networkTest(
     await startServer(network);
     const tunnel = await startClient(network, 0, { args: ["--keepalive", "1s"] });
     const { v4 } = await innerAddresses(tunnel);
-    expect((await ping(network.server, v4, { count: 3 })).received).toBe(3);
+    // two datagrams that begin a mapping at once may get two, of which the NAT forgets one
+    await until("the mapping", timeoutSeconds(5), async () =>
+      (await ping(network.server, v4, { count: 3 })).received === 3 ? true : undefined,
+    );
     await Bun.sleep(30_000);
     const { received } = await ping(network.server, v4, { count: 3, lastWaitSeconds: 1 });
     expect(received).toBe(3);
