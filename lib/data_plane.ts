@@ -237,11 +237,11 @@ export class DataPlane {
     const nowMs = this.#clock.monotonicMs();
     const message = session.keepaliveMessage(replyWanted, nowMs, probe);
     if (replyWanted) this.#paths.get(session.id)?.asked(path, message.sentAtUs, nowMs);
-    const way = path === "tcp" ? "stream" : session.endpoint;
-    this.#outbound.sendMessage(session, RecordType.keepalive, encodeKeepalive(message), way);
+    const aside = path === session.path ? null : path === "tcp" ? "stream" : session.endpoint;
+    this.#outbound.sendMessage(session, RecordType.keepalive, encodeKeepalive(message), aside);
   }
 
-  /** Answers on the path of the question: a probe to where it came from, all else to where the session is. */
+  /** Answers a probe where it came from, all else where the session is. */
   #reply(session: Session, probe: boolean, from: HostPort | null): void {
     const nowMs = this.#clock.monotonicMs();
     const path = from === null ? "tcp" : "udp";
@@ -249,8 +249,8 @@ export class DataPlane {
     if (nowMs - (last[path] ?? -Infinity) < REPLY_EVERY_MS) return;
     this.#lastReplyMs.set(session, { ...last, [path]: nowMs });
     const message = session.keepaliveMessage(false, nowMs, probe);
-    const way: MessageWay | null = from === null ? "stream" : probe ? from : session.endpoint;
-    this.#outbound.sendMessage(session, RecordType.keepalive, encodeKeepalive(message), way);
+    const aside: MessageWay | null = probe ? (from ?? "stream") : null;
+    this.#outbound.sendMessage(session, RecordType.keepalive, encodeKeepalive(message), aside);
   }
 
   // --- Paths ---

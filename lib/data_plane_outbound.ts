@@ -179,15 +179,19 @@ export class Outbound {
     this.#streams.flush();
   }
 
-  /** Sends a message of our own at once: packets that wait must not delay what asks whether a path works. */
+  /**
+   * Sends one record whose plaintext is `plaintext` of type `type`, in turn with the packets and where they go.
+   *
+   * @param aside another way, taken at once: packets that wait for one path must not delay what asks for the other
+   */
   sendMessage(
     session: Session,
     type: RecordType,
     plaintext: Uint8Array<ArrayBuffer>,
-    way: MessageWay | null,
+    aside: MessageWay | null,
   ): void {
-    if (way === null) this.#drops.add("no-endpoint");
-    else this.#seal(session, type, plaintext, 0, way);
+    this.#seal(session, type, plaintext, 0, aside);
+    this.#streams.flush();
   }
 
   /** Routes and gathers the packets of `bytes[start..end)`. */
