@@ -139,12 +139,7 @@ class DialRace {
   #winner: Dialed | null = null;
   readonly #failures: { readonly server: HostPort; readonly error: unknown }[] = [];
 
-  constructor(
-    caPem: string | null,
-    admit: DialerOptions["admit"],
-    timeoutMs: number,
-    signal: AbortSignal,
-  ) {
+  constructor(caPem: string | null, admit: DialerOptions["admit"], timeoutMs: number, signal: AbortSignal) {
     this.#caPem = caPem;
     this.#admit = admit;
     this.#timeoutMs = timeoutMs;

@@ -41,7 +41,15 @@ function at(port: number, host = "127.0.0.1"): HostPort {
 function dialer(servers: readonly HostPort[], options: Partial<DialerOptions> = {}): ClientDialer {
   const resolve = (server: HostPort) => Promise.resolve([{ ...server, host: "127.0.0.1" }]);
   const admit = () => Promise.resolve();
-  return new ClientDialer({ servers, caPem: null, resolve, admit, timeoutMs: 2_000, staggerMs: 100, ...options });
+  return new ClientDialer({
+    servers,
+    caPem: null,
+    resolve,
+    admit,
+    timeoutMs: 2_000,
+    staggerMs: 100,
+    ...options,
+  });
 }
 
 test("dial() passes by a closed port and a server that says nothing, and sticks to what works", async () => {
