@@ -236,6 +236,7 @@ export class Outbound {
       offset += packet.bytes.length;
     }
     this.#flush();
+    this.#streams.flush();
   }
 
   /** Puts the packet `bytes[start..end)`, virtio header included, into the open record. */

@@ -236,7 +236,7 @@ class ControlServer implements RunningServer, ConnectionEvents {
     keys: EpochKeys,
     offload: boolean,
   ): ConnectedSession | null {
-    const { clock, log } = this.#options;
+    const { clock, log, dataPlane } = this.#options;
     const session = this.#sessions.find(sessionId);
     if (session === undefined) return null;
     const isNew = session.epoch < 0;
