@@ -6,6 +6,7 @@ import { UP_FLAGS, upCommand } from "./client_up.ts";
 import { completeCommand } from "./complete.ts";
 import { downCommand } from "./down.ts";
 import { runProgram } from "./run.ts";
+import { serviceCommand } from "./service.ts";
 import { statusCommand } from "./status.ts";
 
 const client: CommandDef = {
@@ -16,6 +17,7 @@ const client: CommandDef = {
   subCommands: {
     up: upCommand,
     down: downCommand("client"),
+    service: serviceCommand("client"),
     status: statusCommand("client"),
     complete: completeCommand(() => client),
   },

@@ -2,11 +2,15 @@
 /** The program `omail-server`. */
 
 import type { CommandDef } from "citty";
+import { auditCommand } from "./audit.ts";
 import { completeCommand } from "./complete.ts";
 import { downCommand } from "./down.ts";
 import { kickCommand } from "./kick.ts";
+import { policyCommand } from "./policy.ts";
 import { reloadCommand } from "./reload.ts";
 import { runProgram } from "./run.ts";
+import { unbanCommand } from "./unban.ts";
+import { serviceCommand } from "./service.ts";
 import { RUN_FLAGS, runServerCommand } from "./server_run.ts";
 import { statusCommand } from "./status.ts";
 import { userCommand } from "./user.ts";
@@ -21,7 +25,11 @@ const server: CommandDef = {
     status: statusCommand("server"),
     user: userCommand,
     kick: kickCommand,
+    unban: unbanCommand,
     reload: reloadCommand,
+    audit: auditCommand,
+    policy: policyCommand,
+    service: serviceCommand("server"),
     down: downCommand("server"),
     complete: completeCommand(() => server),
   },

@@ -32,7 +32,17 @@ export const RUN_FLAGS = {
     "Domain that completes short names; a split tunnel asks --push-dns for its names only",
   ),
   "allow-from": listFlag("CIDR", "Outer network that may connect (default all)"),
+  "deny-from": listFlag("CIDR", "Outer network that may not connect; wins over --allow-from"),
+  "handshake-rate": valueFlag("N", "Log-ins that one outer address may start a second (default 20)"),
   "max-clients": valueFlag("N", "Most sessions at once (default 1000)"),
+  "policy-default": valueFlag(
+    "WHAT",
+    "What users may reach whom no [[policy]] of the file names: pushed, all or none (default pushed)",
+  ),
+  "audit-full": valueFlag(
+    "WHAT",
+    "While the audit log cannot be written: refuse log-ins, or continue and raise an alarm (default continue)",
+  ),
   "rekey-after": valueFlag("TIME", "Life of a data key, 50ms to 24h (default 2m)"),
   cert: valueFlag("FILE", "Certificate chain in PEM (default: self-signed, kept in the state directory)"),
   key: valueFlag("FILE", "Private key of --cert in PEM"),

@@ -36,7 +36,8 @@ export interface HostPort {
 
 /** @throws {UsageError} when `text` is not an IPv4 or IPv6 address in its full form */
 export function parseAddress(text: string): Address {
-  if (isIP(text) === 0)
+  // the two disagree about zones: `isIP` takes any text behind a percent sign
+  if (isIP(text) === 0 || !ipaddr.isValid(text))
     throw new UsageError(`Cannot read address "${text}": expected IPv4 or IPv6, for example 10.8.0.1`);
   const parsed = ipaddr.parse(text);
   return addressFromBytes(Uint8Array.from(parsed.toByteArray()));

@@ -14,6 +14,7 @@ export const ADMIN_ROUTES = {
   status: { method: "GET", path: "/status" },
   kick: { method: "POST", path: "/kick" },
   reload: { method: "POST", path: "/reload" },
+  unban: { method: "POST", path: "/unban" },
   rekey: { method: "POST", path: "/rekey" },
   users: { method: "POST", path: "/users" },
   stop: { method: "POST", path: "/stop" },
@@ -42,6 +43,18 @@ export function parseKickRequest(body: unknown): KickRequest {
   const result = v.safeParse(kickRequest, body);
   if (result.success) return result.output;
   throw new UsageError(`Cannot kick ${JSON.stringify(body)}: expected {"session": ID} or {"user": NAME}`);
+}
+
+const unbanRequest = v.strictObject({ value: shortText });
+
+/** Whom to let in again: an address or the name of a user. */
+export type UnbanRequest = v.InferOutput<typeof unbanRequest>;
+
+/** @throws {UsageError} when the body is not an {@link UnbanRequest} */
+export function parseUnbanRequest(body: unknown): UnbanRequest {
+  const result = v.safeParse(unbanRequest, body);
+  if (result.success) return result.output;
+  throw new UsageError(`Cannot unban ${JSON.stringify(body)}: expected {"value": ADDRESS or USER}`);
 }
 
 /** The body of requests without content. @throws {UsageError} when it has any */
@@ -114,6 +127,10 @@ const serverStatus = v.object({
       reason: v.string(),
     }),
   ),
+  bans: v.optional(
+    v.array(v.object({ subject: v.picklist(["address", "user"]), value: v.string(), secondsLeft: count })),
+  ),
+  refusals: v.optional(drops),
   totals: v.object({ ...traffic, drops }),
 });
 

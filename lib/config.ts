@@ -119,5 +119,15 @@ function knownKeys(schema: TableSchema, depth: number): readonly string[] {
   return NESTED_KEYS;
 }
 
-/** Keys of `[[users]]`, the only table in a list so far. */
-const NESTED_KEYS = ["name", "password"] as const;
+/** Keys of `[[users]]` and `[[policy]]`, the tables in lists. */
+const NESTED_KEYS = [
+  "name",
+  "password",
+  "allow-from",
+  "deny-from",
+  "groups",
+  "who",
+  "networks",
+  "proto",
+  "ports",
+] as const;

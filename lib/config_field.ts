@@ -38,13 +38,26 @@ export function field<T>(read: (value: unknown) => T): Field<T> {
   );
 }
 
+/** Longest value that an error quotes. */
+const MAX_QUOTED_LENGTH = 200;
+
+/**
+ * A value as text, to be read or quoted in an error. A TOML file may have a table or a list where text is expected, and
+ * a table of the parser is an object without a prototype, which `String()` cannot convert.
+ */
+export function textOf(value: unknown): string {
+  if (typeof value !== "object" || value === null) return String(value);
+  const json = JSON.stringify(value, (_key, item: unknown) => (typeof item === "bigint" ? `${item}` : item));
+  return json.length > MAX_QUOTED_LENGTH ? `${json.slice(0, MAX_QUOTED_LENGTH)}…` : json;
+}
+
 /** Any text but the empty one. */
 export const textField: Field<string> = field(readText);
 
 /** `true` or `false`. */
 export const booleanField: Field<boolean> = field((value) => {
   if (typeof value === "boolean") return value;
-  throw new UsageError(`Cannot use "${String(value)}": expected true or false`);
+  throw new UsageError(`Cannot use "${textOf(value)}": expected true or false`);
 });
 
 /** A password: any text but the empty one, at most 1,024 characters; never quoted in an error. */
@@ -86,9 +99,9 @@ export function choiceField<const T extends string>(choices: readonly T[]): Fiel
 /** `auto` or a number of bytes. */
 export const mtuField: Field<number | "auto"> = field((value) => {
   if (value === "auto") return value;
-  if (!/^[0-9]+$/.test(String(value))) {
+  if (!/^[0-9]+$/.test(textOf(value))) {
     throw new UsageError(
-      `Cannot use "${String(value)}" as MTU: expected auto or ${MIN_MTU_BYTES} to ${MAX_MTU_BYTES}`,
+      `Cannot use "${textOf(value)}" as MTU: expected auto or ${MIN_MTU_BYTES} to ${MAX_MTU_BYTES}`,
     );
   }
   return readInteger(value, MIN_MTU_BYTES, MAX_MTU_BYTES);
@@ -97,10 +110,10 @@ export const mtuField: Field<number | "auto"> = field((value) => {
 /** A length of time with its unit (`500ms`, `10s`, `2m`, `1h`), in milliseconds. */
 export function durationField(leastMs: number, mostMs: number): Field<number> {
   return field((value) => {
-    const milliseconds = parseDuration(String(value));
+    const milliseconds = parseDuration(textOf(value));
     if (milliseconds < leastMs || milliseconds > mostMs) {
       const range = `${formatDuration(leastMs)} to ${formatDuration(mostMs)}`;
-      throw new UsageError(`Cannot use "${String(value)}": expected ${range}`);
+      throw new UsageError(`Cannot use "${textOf(value)}": expected ${range}`);
     }
     return milliseconds;
   });
@@ -180,12 +193,12 @@ export const interfaceNameField: Field<string> = field((value) => {
 function readText(value: unknown): string {
   if (typeof value === "string" && value !== "") return value;
   if (value === "") throw new UsageError('Cannot use "": expected a value');
-  throw new UsageError(`Cannot use "${String(value)}": expected text in quotes`);
+  throw new UsageError(`Cannot use "${textOf(value)}": expected text in quotes`);
 }
 
 function readInteger(value: unknown, least: number, most: number): number {
   const number = typeof value === "string" && /^[0-9]{1,10}$/.test(value) ? Number(value) : value;
   if (typeof number === "number" && Number.isInteger(number) && number >= least && number <= most)
     return number;
-  throw new UsageError(`Cannot use "${String(value)}": expected a whole number from ${least} to ${most}`);
+  throw new UsageError(`Cannot use "${textOf(value)}": expected a whole number from ${least} to ${most}`);
 }

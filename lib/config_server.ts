@@ -1,7 +1,9 @@
 /** Settings of the server: which keys there are, their defaults and bounds, and how they fit together. */
 
 import * as v from "valibot";
+import { POLICY_DEFAULTS, type PolicyDefault, type PolicyRule } from "./access_policy.ts";
 import { type HostPort, type Prefix, makePrefix, networkOf, parseAddress, parsePrefix } from "./address.ts";
+import { policyRuleSchema } from "./config_policy.ts";
 import { resolveSettings, type ResolvedSettings, type SettingsLayer } from "./config.ts";
 import {
   addressesField,
@@ -12,16 +14,19 @@ import {
   field,
   hostPortField,
   integerField,
+  listField,
   interfaceNameField,
   mtuField,
   networksField,
   secretField,
   textField,
+  textOf,
 } from "./config_field.ts";
 import { UsageError } from "./errors.ts";
 import {
   DEFAULT_MTU_BYTES,
   DEFAULT_PORT,
+  HANDSHAKES_PER_SECOND,
   KEEPALIVE_MS,
   MIN_IPV6_MTU_BYTES,
   REKEY_AFTER_MS,
@@ -34,6 +39,10 @@ import type { Secret } from "./secret.ts";
 export interface UserCredential {
   readonly name: string;
   readonly password: Secret;
+  readonly allowFrom: readonly string[];
+  readonly denyFrom: readonly string[];
+  /** Names for the access policy. */
+  readonly groups: readonly string[];
 }
 
 /** What a server is started with. */
@@ -52,7 +61,16 @@ export interface ServerConfig {
   readonly pushDomains: readonly string[];
   /** Outer networks that may connect; empty means all. */
   readonly allowFrom: readonly string[];
+  /** Outer networks that may not connect; wins over `allowFrom`. */
+  readonly denyFrom: readonly string[];
+  /** Handshakes that one outer address may start a second. */
+  readonly handshakeRate: number;
   readonly maxClients: number;
+  /** What happens to log-ins while the audit log cannot be written. */
+  readonly auditFull: "refuse" | "continue";
+  /** Which user may reach what; see `access_policy.ts`. */
+  readonly policy: readonly PolicyRule[];
+  readonly policyDefault: PolicyDefault;
   readonly stateDir: string;
   readonly engine: EngineName;
   readonly rekeyAfterMs: number;
@@ -87,10 +105,33 @@ export const TUNNEL_ENTRIES = {
 /** A day: keys that live longer defeat their purpose. */
 const MAX_REKEY_MS = 24 * 3_600_000;
 
+/** A group's name: what a policy writes behind `@`. */
+function readGroup(text: string): string {
+  if (/^[A-Za-z0-9_.-]{1,64}$/.test(text)) return text;
+  throw new UsageError(`Cannot use "${text}" as a group: expected letters, digits, "-", "_", "."`);
+}
+
+const userSchema = v.pipe(
+  v.strictObject({
+    name: textField,
+    password: secretField,
+    "allow-from": v.optional(networksField, []),
+    "deny-from": v.optional(networksField, []),
+    groups: v.optional(listField(readGroup), []),
+  }),
+  v.transform(({ name, password, groups, ...lists }) => ({
+    name,
+    password,
+    groups,
+    allowFrom: lists["allow-from"],
+    denyFrom: lists["deny-from"],
+  })),
+);
+
 const serverSchema = v.strictObject({
   ...TUNNEL_ENTRIES,
   address: v.optional(hostPortField(DEFAULT_PORT), `:${DEFAULT_PORT}`),
-  users: v.optional(v.array(v.strictObject({ name: textField, password: secretField })), []),
+  users: v.optional(v.array(userSchema), []),
   "tun-ip": v.optional(field(readTunIp), "10.8.0.1/24"),
   "tun-netmask": v.optional(field(readNetmask)),
   "tun-ip6": v.optional(field(readTunIp6), "auto"),
@@ -99,7 +140,12 @@ const serverSchema = v.strictObject({
   "push-dns": v.optional(addressesField, []),
   "push-domain": v.optional(domainsField, []),
   "allow-from": v.optional(networksField, []),
+  "deny-from": v.optional(networksField, []),
+  "handshake-rate": v.optional(integerField(1, 100_000), HANDSHAKES_PER_SECOND),
   "max-clients": v.optional(integerField(1, 65_534), 1_000),
+  "audit-full": v.optional(choiceField(["refuse", "continue"]), "continue"),
+  policy: v.optional(v.array(policyRuleSchema), []),
+  "policy-default": v.optional(choiceField(POLICY_DEFAULTS), "pushed"),
   "rekey-after": v.optional(durationField(50, MAX_REKEY_MS), `${REKEY_AFTER_MS}ms`),
   cert: v.optional(textField),
   key: v.optional(textField),
@@ -108,7 +154,7 @@ const serverSchema = v.strictObject({
 /** Checked settings of the server by key, as {@link readServerSettings} gives them. */
 export type ServerSettings = v.InferOutput<typeof serverSchema>;
 
-/** Every key that a server's file may have; all but `users` are flags too. */
+/** Every key that a server's file may have; all but `users` and `policy` are flags too. */
 export const SERVER_KEYS: readonly string[] = Object.keys(serverSchema.entries);
 
 /**
@@ -146,7 +192,12 @@ export function makeServerConfig(settings: ServerSettings, password: Secret | nu
     pushDns: settings["push-dns"],
     pushDomains: settings["push-domain"],
     allowFrom: settings["allow-from"],
+    denyFrom: settings["deny-from"],
+    handshakeRate: settings["handshake-rate"],
     maxClients: settings["max-clients"],
+    policy: settings.policy,
+    policyDefault: settings["policy-default"],
+    auditFull: settings["audit-full"],
     stateDir: settings["state-dir"],
     engine: settings.engine,
     rekeyAfterMs: settings["rekey-after"],
@@ -156,7 +207,10 @@ export function makeServerConfig(settings: ServerSettings, password: Secret | nu
 }
 
 function joinUsers(listed: readonly UserCredential[], password: Secret | null): readonly UserCredential[] {
-  const users = password === null ? listed : [{ name: DEFAULT_USER, password }, ...listed];
+  const users =
+    password === null
+      ? listed
+      : [{ name: DEFAULT_USER, password, allowFrom: [], denyFrom: [], groups: [] }, ...listed];
   const seen = new Set<string>();
   for (const { name } of users) {
     if (seen.has(name))
@@ -197,7 +251,7 @@ interface TunIp {
 }
 
 function readTunIp(value: unknown): TunIp {
-  const text = String(value);
+  const text = textOf(value);
   const prefix = parsePrefix(text);
   if (prefix.address.family !== 4) {
     throw new UsageError(
@@ -208,7 +262,7 @@ function readTunIp(value: unknown): TunIp {
 }
 
 function readTunIp6(value: unknown): Prefix | "random" | null {
-  const text = String(value);
+  const text = textOf(value);
   if (text === "none") return null;
   if (text === "auto") return "random";
   const prefix = parsePrefix(text);
@@ -220,7 +274,7 @@ function readTunIp6(value: unknown): Prefix | "random" | null {
 
 /** Prefix length of a netmask such as `255.255.255.0`. */
 function readNetmask(value: unknown): number {
-  const text = String(value);
+  const text = textOf(value);
   const address = parseAddress(text);
   const bits = Array.from(address.bytes, (byte) => byte.toString(2).padStart(8, "0")).join("");
   if (address.family !== 4 || !/^1+0*$/.test(bits)) {

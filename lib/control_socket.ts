@@ -9,6 +9,8 @@ import {
   parseDoneReply,
   parseEmptyRequest,
   parseKickRequest,
+  parseUnbanRequest,
+  type UnbanRequest,
 } from "./admin_message.ts";
 import { errnoOf, errorCode, messageOf } from "./caught.ts";
 import { EXIT, NotRunningError, OmailError, SystemError, UsageError } from "./errors.ts";
@@ -21,6 +23,7 @@ export interface AdminHandlers {
   /** Ends the program; the reply is sent when all is put back, and only then may the socket be closed. */
   stop(): Promise<string>;
   kick?(request: KickRequest): Promise<string>;
+  unban?(request: UnbanRequest): Promise<string>;
   reload?(): Promise<string>;
   rekey?(): Promise<string>;
   /** Reads the user database again. */
@@ -37,7 +40,7 @@ export interface ControlSocket {
 const SOCKET_MODE = 0o660;
 /** Seconds a request may take; an orderly end waits for the other side and for the machine's tools. */
 const REQUEST_TIMEOUT_SECONDS = 60;
-/** Largest request body in bytes; the only one with content is that of `kick`. */
+/** Largest request body in bytes; those with content name a session, a user or an address. */
 const MAX_REQUEST_BYTES = 4096;
 
 /**
@@ -177,6 +180,10 @@ async function dispatch(request: Request, handlers: AdminHandlers): Promise<obje
   if (action === "kick") {
     if (handlers.kick === undefined) throw notHere(action);
     return { done: await handlers.kick(parseKickRequest(body)) };
+  }
+  if (action === "unban") {
+    if (handlers.unban === undefined) throw notHere(action);
+    return { done: await handlers.unban(parseUnbanRequest(body)) };
   }
   parseEmptyRequest(body);
   const handler = handlers[action];

@@ -58,4 +58,6 @@ export interface ClientGrant {
 export interface Refusal {
   readonly code: GoodbyeCode;
   readonly reason: string;
+  /** The client guessed at a secret, and wrongly: it counts towards a lock-out. */
+  readonly guessed?: true;
 }

@@ -49,6 +49,8 @@ export interface HandshakePolicy {
   needsCode(user: string): boolean;
   /** Uses a one-time code up. @returns false when it is wrong or was used before */
   acceptCode(user: string, code: string): boolean;
+  /** Why this user may not even try; null to go on. Must not depend on whether the user exists. */
+  refusalFor?(user: string): Refusal | null;
   /** Opens a session for a user who proved the password. */
   openSession(user: string, hello: Hello): Promise<SessionGrant | Refusal>;
   /** Uses a resume token up. Null when it is unknown, used or expired. */
@@ -70,10 +72,18 @@ export type ServerStep =
   | { readonly kind: "refuse"; readonly refusal: Refusal; readonly user: string };
 
 /** A wrong password and an unknown user get this same answer. */
-const WRONG_CREDENTIALS: Refusal = { code: "refused", reason: "The user name or the password is wrong" };
+const WRONG_CREDENTIALS: Refusal = {
+  code: "refused",
+  reason: "The user name or the password is wrong",
+  guessed: true,
+};
 
 /** The password was right: whoever reads this knows it. */
-const WRONG_CODE: Refusal = { code: "refused", reason: "The one-time code is wrong or was used before" };
+const WRONG_CODE: Refusal = {
+  code: "refused",
+  reason: "The one-time code is wrong or was used before",
+  guessed: true,
+};
 
 /** A log-in whose password was proved. */
 interface Proved {
@@ -129,6 +139,8 @@ export class ServerHandshake {
     }
     const binding = tlsExporterBinding(this.#exporter(TLS_EXPORTER_LABEL, new Uint8Array(0)));
     const scram = new ScramServer(hello.auth.scram, nonceText(this.#random(NONCE_RANDOM_BYTES)), binding);
+    const refusal = this.#policy.refusalFor?.(scram.user) ?? null;
+    if (refusal !== null) return { kind: "refuse", refusal, user: scram.user };
     const verifier = await this.#policy.verifierOf(scram.user);
     this.#login = { hello, scram, verifier };
     return { kind: "reply", message: { type: "challenge", scram: scram.challenge(verifier) } };

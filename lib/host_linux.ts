@@ -5,6 +5,7 @@ import type { RunCommand } from "./command.ts";
 import { planDns, systemDnsHost, undoResolvconf, undoResolvConf, undoResolved } from "./dns_linux.ts";
 import { killSwitchTableName, planDnsGuard, planKillSwitch } from "./firewall_guard.ts";
 import { planNat, undoNftTable } from "./firewall_nft.ts";
+import { planPolicy } from "./firewall_policy.ts";
 import { isClaimed, planForwarding, undoForwarding } from "./forwarding_linux.ts";
 import type { HostChange, Standing } from "./host_change.ts";
 import type { ClientPlan, HostPlan, KillSwitchPlan, OuterEndpoint } from "./host_plan.ts";
@@ -31,8 +32,10 @@ export async function planLinux(
 ): Promise<readonly HostChange[]> {
   const link = planLink(plan, standing.plan, run, log);
   if (plan.role === "client") return [link, ...(await planClient(plan, standing, run, log))];
-  if (!plan.nat) return [link];
-  return [link, planNat(plan.tun, run, log), await planForwarding(instance, log)];
+  // before forwarding is switched on
+  const policy = plan.policy === undefined ? [] : [planPolicy(plan.tun, plan.policy, run)];
+  if (!plan.nat) return [link, ...policy];
+  return [link, ...policy, planNat(plan.tun, run, log), await planForwarding(instance, log)];
 }
 
 async function planClient(

@@ -51,6 +51,8 @@ export interface ServerPlan {
   readonly gsoMaxBytes: number | null;
   /** Masquerade what comes from the tunnel's networks and leaves by another interface, and switch forwarding on. */
   readonly nat: boolean;
+  /** First content of the access policy's nftables table; see `firewall_policy.ts`. */
+  readonly policy?: { readonly script: string; readonly required: boolean };
 }
 
 export type HostPlan = ClientPlan | ServerPlan;

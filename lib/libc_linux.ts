@@ -78,3 +78,24 @@ export const EFD_CLOEXEC = O_CLOEXEC;
 /** asm-generic/errno.h; EWOULDBLOCK is the same. */
 export const EAGAIN = 11;
 export const ENOBUFS = 105;
+/** prctl(2), linux/prctl.h. */
+export const PR_SET_DUMPABLE = 4;
+export const PR_CAPBSET_DROP = 24;
+export const PR_SET_NO_NEW_PRIVS = 38;
+
+/** Capabilities, linux/capability.h. */
+export const CAP_CHOWN = 0;
+export const CAP_DAC_OVERRIDE = 1;
+export const CAP_NET_BIND_SERVICE = 10;
+export const CAP_NET_ADMIN = 12;
+/** _LINUX_CAPABILITY_VERSION_3: two 32-bit words of each set. */
+export const CAPABILITY_VERSION_3 = 0x20080522;
+
+/** prctl(2) with number arguments, and capset(2). */
+export const privilegeCalls = openLibrary({
+  prctl: {
+    args: [FFIType.i32, FFIType.u64_fast, FFIType.u64_fast, FFIType.u64_fast, FFIType.u64_fast],
+    returns: FFIType.i32,
+  },
+  capset: { args: [FFIType.ptr, FFIType.ptr], returns: FFIType.i32 },
+});

@@ -115,6 +115,27 @@ export const HANDSHAKE_TIMEOUT_MS = 10_000;
 export const TOTP_TIMEOUT_MS = 60_000;
 /** Connections that have not authenticated yet; the oldest makes room. */
 export const MAX_PENDING_CONNECTIONS = 256;
+/** Of these, from one address (IPv6: one /64): the oldest of its own makes room. */
+export const MAX_PENDING_PER_ADDRESS = 64;
+/** From TCP accept to the end of the TLS handshake, and from there to the first message. */
+export const TLS_TIMEOUT_MS = 5_000;
+export const HELLO_TIMEOUT_MS = 5_000;
+/** Handshakes an address may start a second, and at once (wireguard-go's ratelimiter). */
+export const HANDSHAKES_PER_SECOND = 20;
+export const HANDSHAKES_BURST = 5;
+/** Handshakes of all addresses together; about a third of one processor core. */
+export const HANDSHAKES_TOTAL_PER_SECOND = 200;
+/** Beyond the total, for newcomers and for addresses that logged in before. */
+export const HANDSHAKES_RESERVE_PER_SECOND = 50;
+/** Addresses and users that the limits remember; about 200 bytes each. */
+export const LIMITED_ADDRESSES = 65_536;
+/** Failures that shut an address or a user out, when they fall into the window; a NAT may hide many people. */
+export const MAX_ADDRESS_FAILURES = 10;
+export const MAX_USER_FAILURES = 20;
+export const FAILURES_WINDOW_MS = 600_000;
+/** How long the first time; doubled for each repetition, up to the second figure. */
+export const BAN_MS = 600_000;
+export const BAN_MAX_MS = 3_600_000;
 /** PBKDF2 iterations of a new password verifier (OWASP 2023 figure for PBKDF2-HMAC-SHA-256). */
 export const PBKDF2_ITERATIONS = 600_000;
 /** Fewest iterations a client accepts (RFC 7677, section 4, and the original's figure). */
@@ -152,3 +173,13 @@ export const RECONNECT_MAX_MS = 15_000;
 /** An outage shorter than this is taken for a restart of the server: waits stay under the lower ceiling. */
 export const RECONNECT_QUICK_MS = 120_000;
 export const RECONNECT_QUICK_MAX_MS = 3_000;
+
+// --- Audit log ----------------------------------------------------------------------------------------------------
+
+/** An audit file is put aside at this size, and this many are kept beside it: about 350,000 events. */
+export const AUDIT_FILE_BYTES = 10 * 1024 * 1024;
+export const AUDIT_FILES = 10;
+/** Events that wait in memory while the disk is full; the oldest make room and are counted. */
+export const AUDIT_WAITING_EVENTS = 1_000;
+/** Time between two attempts to write while the disk is full. */
+export const AUDIT_RETRY_MS = 2_000;

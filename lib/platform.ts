@@ -44,6 +44,7 @@ export async function withMachine(
   use: (machine: Machine) => Promise<void>,
 ): Promise<void> {
   const instance = openInstance(role, config.tun, config.stateDir);
+  await dropPrivileges(role, config, instance.stateDir);
   await using stack = new AsyncDisposableStack();
   const ending = Promise.withResolvers<string>();
   const restored = Promise.withResolvers<void>();
@@ -81,6 +82,17 @@ export async function withMachine(
     ending: ending.promise,
   });
   failed = false;
+}
+
+/** Before anything is opened, so that every thread of ours starts without what nobody needs. */
+async function dropPrivileges(
+  role: Instance["role"],
+  config: ServerConfig | ClientConfig,
+  stateDir: string,
+): Promise<void> {
+  if (process.platform !== "linux") return;
+  const { dropPrivileges: drop } = await import("./privileges_linux.ts");
+  drop({ role, port: "listen" in config ? config.listen.port : null, stateDir });
 }
 
 function startMessage(

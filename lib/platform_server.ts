@@ -1,15 +1,22 @@
 /** Puts a server together with this machine: TUN, host settings, data plane, control plane, control socket. */
 
 import { formatHostPort } from "./address.ts";
-import type { KickRequest } from "./admin_message.ts";
+import type { AuditSink } from "./audit_event.ts";
+import { AuditLog, auditFiles } from "./audit_log.ts";
+import type { KickRequest, UnbanRequest } from "./admin_message.ts";
+import { runCommand } from "./command.ts";
 import { messageOf } from "./caught.ts";
 import { systemClock } from "./clock.ts";
 import type { ServerConfig } from "./config_server.ts";
-import { NotRunningError } from "./errors.ts";
+import { NotRunningError, UsageError } from "./errors.ts";
+import { DEFAULT_HANDSHAKE_RATES } from "./handshake_limiter.ts";
 import type { ServerPlan } from "./host_plan.ts";
+import { loadPolicy } from "./firewall_policy.ts";
 import type { Log } from "./log.ts";
 import { type Machine, withMachine } from "./platform.ts";
+import { PolicyKeeper } from "./policy_keeper.ts";
 import { type ReloadableOptions, type RunningServer, startServer } from "./server.ts";
+import { accessPolicyOf } from "./server_access.ts";
 import { loadAddresses, loadCertificate, loadServerSecret } from "./server_identity.ts";
 import { UserFollower } from "./user_follower.ts";
 import { VERSION_TEXT } from "./version.ts";
@@ -31,10 +38,12 @@ export async function runServer(
   { log, readConfig }: ServerSurroundings,
 ): Promise<void> {
   let running: RunningServer | null = null;
+  let policy: PolicyKeeper | null = null;
   const reload = async (): Promise<string> => {
     if (running === null) throw new NotRunningError("Cannot reload: the server is still starting");
     const changed = await readConfig();
     await running.reload(await reloadableOptions(changed));
+    await policy?.setPolicy(accessPolicyOf(changed, await loadAddresses(config)));
     const text = reloadText(config, changed);
     log.info(text);
     return text;
@@ -44,7 +53,9 @@ export async function runServer(
   };
   await withMachine("server", config, log, onHangup, async (machine) => {
     const addresses = await loadAddresses(config);
-    await machine.setup.apply(serverPlan(config, addresses, machine));
+    policy = openPolicy(config, addresses, machine, log, () => running);
+    await machine.setup.apply(serverPlan(config, addresses, machine, policy));
+    const audit = openAudit(config, machine, log);
     const dataPlane = machine.startDataPlane({ bind: config.listen });
     await dataPlane.ready;
     const server = await startServer({
@@ -60,33 +71,90 @@ export async function runServer(
       onNetworks: (networks) => void machine.setup.routeNetworks(networks),
       dataPlane,
       log,
+      audit,
+      onMembers: (members) => policy?.setMembers(members) ?? Promise.resolve(),
+      timings: { handshakeRates: { ...DEFAULT_HANDSHAKE_RATES, perAddress: config.handshakeRate } },
       clock: systemClock,
     });
     running = server;
+    audit.record({ type: "started", version: VERSION_TEXT });
     machine.defer(() => server.stop("the server is stopping"));
-    await machine.listen({
-      status: () => server.status(),
-      kick: (request) => kick(server, request),
-      reload,
-      users: async () => usersText(server.refreshUsers()),
-      rekey: async () => `Asked ${server.rekeyAll()} clients for new keys`,
-    });
-    const address = formatHostPort(config.listen);
+    await machine.listen(adminHandlers(server, audit, reload));
     log.info("listening", {
-      address,
+      address: formatHostPort(config.listen),
       tun: machine.tun.name,
       addresses: addresses.join(","),
       version: VERSION_TEXT,
     });
     const reason = await Promise.race([machine.ending, dataPlane.failure, server.done]);
     log.info("stopping", { reason: reason ?? "the control plane ended" });
+    audit.record({ type: "stopped", reason: reason ?? "the control plane ended" });
   });
+}
+
+function adminHandlers(server: RunningServer, audit: AuditSink, reload: () => Promise<string>) {
+  return {
+    status: () => server.status(),
+    kick: (request: KickRequest) => noted(audit, "kick", JSON.stringify(request), kick(server, request)),
+    unban: (request: UnbanRequest) => noted(audit, "unban", request.value, unban(server, request)),
+    reload: () => noted(audit, "reload", "configuration", reload()),
+    users: () =>
+      noted(
+        audit,
+        "users",
+        "database",
+        Promise.resolve().then(() => usersText(server.refreshUsers())),
+      ),
+    rekey: async () => `Asked ${server.rekeyAll()} clients for new keys`,
+  };
+}
+
+/** The access policy, which follows who is connected; its table is loaded with the rest of the plan. */
+function openPolicy(
+  config: ServerConfig,
+  addresses: readonly string[],
+  { tun }: Machine,
+  log: Log,
+  server: () => RunningServer | null,
+): PolicyKeeper {
+  const keeper = new PolicyKeeper({
+    tun: tun.name,
+    nat: config.nat,
+    policy: accessPolicyOf(config, addresses),
+    groupsOf: (user) => server()?.groupsOf(user) ?? [],
+    routesOf: (user) => server()?.routesOf(user) ?? [],
+    load: (script) => loadPolicy(script, runCommand),
+    log,
+  });
+  if (keeper.required && process.platform !== "linux")
+    throw new UsageError("Cannot enforce [[policy]] on this system: expected Linux with nftables");
+  return keeper;
+}
+
+/** Opens the audit log; it is closed after the server said goodbye to everybody. */
+function openAudit(config: ServerConfig, { instance, defer }: Machine, log: Log): AuditLog {
+  const audit = new AuditLog(auditFiles(instance), { onFull: config.auditFull, clock: systemClock, log });
+  defer(() => audit.close());
+  return audit;
+}
+
+/** Records what somebody at the control socket had done, once it succeeded. */
+async function noted(
+  audit: AuditSink,
+  action: string,
+  target: string,
+  done: Promise<string>,
+): Promise<string> {
+  const text = await done;
+  audit.record({ type: "admin", actor: "control socket", action, target, detail: text });
+  return text;
 }
 
 function serverPlan(
   config: ServerConfig,
   addresses: readonly string[],
   { tun, gsoMaxBytes }: Machine,
+  policy: PolicyKeeper,
 ): ServerPlan {
   return {
     role: "server",
@@ -95,6 +163,7 @@ function serverPlan(
     addresses,
     gsoMaxBytes,
     nat: config.nat,
+    policy: { script: policy.script(), required: policy.required },
   };
 }
 
@@ -104,9 +173,10 @@ async function reloadableOptions(config: ServerConfig): Promise<ReloadableOption
     pushDns: config.pushDns,
     pushDomains: config.pushDomains,
     allowFrom: config.allowFrom,
+    denyFrom: config.denyFrom,
     maxClients: config.maxClients,
     rekeyAfterMs: config.rekeyAfterMs,
-    users: config.users.map(({ name, password }) => ({ name, password: password.reveal() })),
+    users: config.users.map((user) => ({ ...user, password: user.password.reveal() })),
     certificate: await loadCertificate(config, systemClock.wallMs()),
   };
 }
@@ -118,6 +188,9 @@ const RELOADABLE: ReadonlySet<keyof ServerConfig> = new Set([
   "pushDns",
   "pushDomains",
   "allowFrom",
+  "denyFrom",
+  "policy",
+  "policyDefault",
   "maxClients",
   "rekeyAfterMs",
   "certificateFiles",
@@ -135,6 +208,12 @@ function reloadText(before: ServerConfig, after: ServerConfig): string {
 function usersText(ended: number): string {
   const sessions = ended === 1 ? "1 session" : `${ended} sessions`;
   return ended === 0 ? "The server has taken it over" : `The server has taken it over and ended ${sessions}`;
+}
+
+async function unban(server: RunningServer, { value }: UnbanRequest): Promise<string> {
+  const lifted = server.lift(value);
+  if (lifted.length === 0) throw new NotRunningError(`No address or user "${value}" is shut out`);
+  return `Let in again: ${lifted.map(({ subject, value: who }) => `${subject} ${who}`).join(", ")}`;
 }
 
 async function kick(server: RunningServer, request: KickRequest): Promise<string> {

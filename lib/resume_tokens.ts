@@ -13,10 +13,22 @@ interface Entry {
   expiresAtMs: number | null;
 }
 
+/** What a token was good for. */
+export interface Redeemed {
+  readonly sessionId: number;
+  readonly reused: boolean;
+}
+
+/** Used tokens of one session that are known when they come again. */
+const USED_TOKENS = 64;
+
 /** The tokens of all sessions; one per session. */
 export class ResumeTokens {
   readonly #byHash = new Map<string, Entry>();
   readonly #hashOf = new Map<number, string>();
+  /** Sessions of the tokens that were used, by hash, and the hashes of each session, the oldest first. */
+  readonly #used = new Map<string, number>();
+  readonly #usedOf = new Map<number, string[]>();
   readonly #ttlMs: number;
 
   /** @param ttlMs life of a token after its connection was lost */
@@ -27,7 +39,7 @@ export class ResumeTokens {
   /** Makes `token` the only one of this session. */
   async issue(sessionId: number, token: Uint8Array<ArrayBuffer>): Promise<void> {
     const hash = (await sha256(token)).toHex();
-    this.forget(sessionId);
+    this.#withdraw(sessionId);
     this.#byHash.set(hash, { sessionId, expiresAtMs: null });
     this.#hashOf.set(sessionId, hash);
   }
@@ -49,21 +61,40 @@ export class ResumeTokens {
   /**
    * Uses a token up.
    *
-   * @returns the session's ID; null when the token is unknown, used before or expired
+   * @returns the session; `reused` when the token was used before, so that somebody has a copy of it. Null when it is
+   * unknown or expired
    */
-  async redeem(token: Uint8Array<ArrayBuffer>, nowMs: number): Promise<number | null> {
+  async redeem(token: Uint8Array<ArrayBuffer>, nowMs: number): Promise<Redeemed | null> {
     const hash = (await sha256(token)).toHex();
+    const usedBy = this.#used.get(hash);
+    if (usedBy !== undefined) return { sessionId: usedBy, reused: true };
     const entry = this.#byHash.get(hash);
     if (entry === undefined) return null;
-    this.forget(entry.sessionId);
-    return entry.expiresAtMs === null || nowMs < entry.expiresAtMs ? entry.sessionId : null;
+    this.#withdraw(entry.sessionId);
+    if (entry.expiresAtMs !== null && nowMs >= entry.expiresAtMs) return null;
+    this.#remember(hash, entry.sessionId);
+    return { sessionId: entry.sessionId, reused: false };
   }
 
-  /** The session ended, or its token was used. */
+  /** The session ended. */
   forget(sessionId: number): void {
+    this.#withdraw(sessionId);
+    for (const hash of this.#usedOf.get(sessionId) ?? []) this.#used.delete(hash);
+    this.#usedOf.delete(sessionId);
+  }
+
+  #withdraw(sessionId: number): void {
     const hash = this.#hashOf.get(sessionId);
     if (hash === undefined) return;
     this.#hashOf.delete(sessionId);
     this.#byHash.delete(hash);
+  }
+
+  #remember(hash: string, sessionId: number): void {
+    const used = this.#usedOf.get(sessionId) ?? [];
+    used.push(hash);
+    this.#used.set(hash, sessionId);
+    this.#usedOf.set(sessionId, used);
+    if (used.length > USED_TOKENS) this.#used.delete(used.shift()!);
   }
 }

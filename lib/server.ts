@@ -6,9 +6,10 @@
  * the client's goodbye, by silence of both channels, by an operator's kick, or with the server.
  */
 
-import { isIP } from "node:net";
-import { formatHostPort, parseAddress, parseNetwork, parsePrefix, prefixContains } from "./address.ts";
+import { type AccessList, makeAccessList } from "./access_list.ts";
+import { formatHostPort, type HostPort, parsePrefix } from "./address.ts";
 import { AddressPool } from "./address_pool.ts";
+import { type AuditSink, NO_AUDIT } from "./audit_event.ts";
 import type { GoodbyeCode, SessionConfig } from "./control_message.ts";
 import type {
   EpochKeys,
@@ -18,9 +19,14 @@ import type {
   TransportMoved,
 } from "./data_plane_message.ts";
 import { OmailError, UsageError } from "./errors.ts";
-import { MAX_PUSHED_ROUTES } from "./limits.ts";
+import type { Refusal } from "./handshake.ts";
+import { limitKey } from "./handshake_limiter.ts";
+import { MAX_PENDING_PER_ADDRESS, MAX_PUSHED_ROUTES } from "./limits.ts";
+import type { Ban } from "./lockout.ts";
+import { LoginGuard } from "./login_guard.ts";
 import { ResumeTokens } from "./resume_tokens.ts";
 import { ServerAccounts } from "./server_accounts.ts";
+import { recordEnd, recordLogin, recordRefusal } from "./server_audit.ts";
 import { type ConnectedSession, type ConnectionEvents, ServerConnection } from "./server_connection.ts";
 import {
   checkReloadable,
@@ -55,6 +61,8 @@ class ControlServer implements RunningServer, ConnectionEvents {
   readonly done: Promise<void>;
   readonly #options: ServerOptions;
   readonly #timings: ServerTimings;
+  readonly #audit: AuditSink;
+  readonly #guard: LoginGuard;
   readonly #startedMs: number;
   readonly #users: ServerUsers;
   readonly #accounts: ServerAccounts;
@@ -65,6 +73,9 @@ class ControlServer implements RunningServer, ConnectionEvents {
   readonly #connections = new Set<ServerConnection>();
   readonly #end = Promise.withResolvers<void>();
   #current: ReloadableOptions;
+  #lists: AccessList;
+  /** Log-ins that were refused. */
+  #refusals = 0;
   #drops: StatsReport["drops"] = {};
   #listener: ControlListener | null = null;
   #sweeper: ReturnType<typeof setInterval> | null = null;
@@ -73,7 +84,11 @@ class ControlServer implements RunningServer, ConnectionEvents {
     this.#options = options;
     this.#current = options;
     this.#timings = { ...DEFAULT_SERVER_TIMINGS, ...options.timings };
+    this.#audit = options.audit ?? NO_AUDIT;
     this.#startedMs = options.clock.monotonicMs();
+    this.#lists = makeAccessList(options.allowFrom, options.denyFrom);
+    const { handshakeRates, maxFailures } = this.#timings;
+    this.#guard = new LoginGuard(handshakeRates, () => this.#lists, this.#startedMs, maxFailures);
     this.#users = new ServerUsers(options.serverSecret);
     const own = options.addresses.map(parsePrefix);
     const pool = new AddressPool(own);
@@ -89,6 +104,8 @@ class ControlServer implements RunningServer, ConnectionEvents {
       log: options.log,
       end: (session, { code, reason }) => this.#endSession(session, code, reason),
       onNetworks: options.onNetworks ?? (() => undefined),
+      // groups may be others now
+      onApplied: () => void this.#membersChanged(),
     });
     this.#tokens = new ResumeTokens(this.#timings.resumeTokenTtlMs);
     this.#stats = new StatsRequests(options.dataPlane);
@@ -100,7 +117,11 @@ class ControlServer implements RunningServer, ConnectionEvents {
       clock: options.clock,
       random: randomBytes,
       maxClients: () => this.#current.maxClients,
+      refusalFor: (user, { host }) => this.#guard.refusalFor(user, host, options.clock.monotonicMs()),
+      closedFor: (user, { host }) => this.#closedFor(user, host),
       configNow: (user) => this.#configNow(user),
+      membersChanged: () => this.#membersChanged(),
+      tokenReused: (session, endpoint) => this.#tokenReused(session, endpoint),
       takeOver: (session) => this.#endSession(session, "replaced", "A new log-in took the session's place"),
     };
     this.done = this.#end.promise;
@@ -127,7 +148,11 @@ class ControlServer implements RunningServer, ConnectionEvents {
       identity: certificate,
       maxPending: this.#timings.maxPending,
       handshakeTimeoutMs: this.#timings.handshakeTimeoutMs,
-      mayConnect: (address) => this.#mayConnect(address),
+      maxPendingPerAddress: MAX_PENDING_PER_ADDRESS,
+      tlsTimeoutMs: this.#timings.tlsTimeoutMs,
+      helloTimeoutMs: this.#timings.helloTimeoutMs,
+      admit: (address) => this.#guard.admit(address, this.#options.clock.monotonicMs()),
+      keyOf: limitKey,
       onConnection: (pending) => this.#accept(pending),
       log,
     });
@@ -144,8 +169,20 @@ class ControlServer implements RunningServer, ConnectionEvents {
       uptimeSeconds: Math.floor((nowMs - this.#startedMs) / 1000),
       sessions: this.#sessions.all().map((session) => toSessionStatus(session, nowMs, clock.wallMs())),
       gone: this.#sessions.gone,
+      bans: this.#guard.bans(nowMs).map(({ subject, value, untilMs }) => ({
+        subject,
+        value,
+        secondsLeft: Math.ceil((untilMs - nowMs) / 1000),
+      })),
+      refusals: { ...this.#listener?.failures, "log-in-refused": this.#refusals },
       totals: { ...this.#sessions.totals(), drops: this.#drops },
     };
+  }
+
+  lift(value: string): readonly Ban[] {
+    const lifted = this.#guard.lift(value, this.#options.clock.monotonicMs());
+    for (const { subject, value: who } of lifted) this.#audit.record({ type: "unban", subject, value: who });
+    return lifted;
   }
 
   rekeyAll(): number {
@@ -167,10 +204,15 @@ class ControlServer implements RunningServer, ConnectionEvents {
     if (changed.users !== undefined) await this.#accounts.replaceConfigured(changed.users);
     if (changed.certificate !== undefined) this.#listener?.setIdentity(changed.certificate);
     this.#current = next;
+    this.#lists = makeAccessList(next.allowFrom, next.denyFrom);
   }
 
   groupsOf(user: string): readonly string[] {
     return this.#accounts.groupsOf(user);
+  }
+
+  routesOf(user: string): readonly string[] {
+    return this.#accounts.routesOf(user);
   }
 
   refreshUsers(): number {
@@ -190,12 +232,11 @@ class ControlServer implements RunningServer, ConnectionEvents {
 
   // --- A connection comes ---
 
-  #mayConnect(address: string): boolean {
-    const { allowFrom } = this.#current;
-    if (allowFrom.length === 0) return true;
-    // a connection that is gone already has no address
-    if (isIP(address) === 0) return false;
-    return allowFrom.some((network) => prefixContains(parseNetwork(network), parseAddress(address)));
+  #closedFor(user: string, address: string): Refusal | null {
+    if (!this.#users.mayComeFrom(user, address))
+      return { code: "refused", reason: "This user may not log in from this address" };
+    if (this.#audit.mayLogIn) return null;
+    return { code: "refused", reason: "The server cannot record log-ins at the moment and takes none" };
   }
 
   #accept(pending: PendingConnection): void {
@@ -251,6 +292,8 @@ class ControlServer implements RunningServer, ConnectionEvents {
     this.rekeyed(session, keys);
     connection.openStream(dataPlane, session);
     log.info(isNew ? "client connected" : "client resumed its session", fieldsOf(session));
+    this.#guard.succeeded(session.user, connection.remote.host);
+    recordLogin(this.#audit, session, isNew ? "password" : "resume");
     return session;
   }
 
@@ -260,8 +303,23 @@ class ControlServer implements RunningServer, ConnectionEvents {
   }
 
   left(session: ConnectedSession, reason: string): void {
-    if (!this.#forget(session, `The client left: ${reason}`)) return;
+    if (!this.#forget(session, "bye", `The client left: ${reason}`)) return;
     this.#options.log.info("client left", { ...fieldsOf(session), reason });
+  }
+
+  refused(connection: ServerConnection, user: string, refusal: Refusal): void {
+    const { clock, log } = this.#options;
+    this.#refusals += 1;
+    const nowMs = clock.monotonicMs();
+    const { host } = connection.remote;
+    // a ban is in the record once, not with every further knock
+    if (this.#guard.refusalFor(user, host, nowMs) !== null) return;
+    recordRefusal(this.#audit, user, connection.remote, refusal.reason);
+    if (refusal.guessed !== true) return;
+    for (const { subject, value, failures, seconds } of this.#guard.failed(user, host, nowMs)) {
+      log.warn(`too many failed log-ins: ${subject} shut out`, { [subject]: value, failures, seconds });
+      this.#audit.record({ type: "ban", subject, value, failures, seconds });
+    }
   }
 
   lost(session: ConnectedSession, connection: ServerConnection): void {
@@ -286,14 +344,33 @@ class ControlServer implements RunningServer, ConnectionEvents {
 
   #endSession(session: ConnectedSession, code: GoodbyeCode, reason: string): void {
     const { connection } = session;
-    if (!this.#forget(session, reason)) return;
+    if (!this.#forget(session, code, reason)) return;
     connection?.close(code, reason);
     if (code !== "timeout") this.#options.log.info("session ended", { ...fieldsOf(session), code, reason });
   }
 
-  #forget(session: ConnectedSession, reason: string): boolean {
-    if (!this.#sessions.remove(session, reason, this.#options.clock.wallMs())) return false;
+  async #membersChanged(): Promise<void> {
+    const members = this.#sessions.all().map(({ id, user, lease }) => ({
+      user,
+      addresses: [...lease.map((prefix) => prefix.address.text), ...this.#accounts.networksBehind(id)],
+    }));
+    await this.#options.onMembers?.(members);
+  }
+
+  /** Both who have the token must log in anew: `bye` lets the client do so. */
+  #tokenReused(session: ConnectedSession, endpoint: HostPort): void {
+    const fields = { user: session.user, session: session.id, endpoint: formatHostPort(endpoint) };
+    this.#options.log.warn("a resume token came a second time: its session ends", fields);
+    this.#audit.record({ type: "token-reused", ...fields });
+    this.#endSession(session, "bye", "The session's resume token was used twice: log in again");
+  }
+
+  #forget(session: ConnectedSession, code: GoodbyeCode, reason: string): boolean {
+    const wallMs = this.#options.clock.wallMs();
+    if (!this.#sessions.remove(session, reason, wallMs)) return false;
     session.connection?.stream?.close(true);
+    recordEnd(this.#audit, session, code, reason, wallMs);
+    void this.#membersChanged();
     this.#tokens.forget(session.id);
     session.connection = null;
     this.#accounts.ended(session);

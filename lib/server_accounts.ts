@@ -35,6 +35,8 @@ export interface AccountsOptions {
   readonly end: (session: ConnectedSession, ending: Ending) => void;
   /** The networks behind all clients, when they have changed: the machine routes them into the tunnel. */
   readonly onNetworks: (networks: readonly string[]) => void;
+  /** Groups, or networks behind clients, may be others now. */
+  readonly onApplied: () => void;
 }
 
 /** The accounts of one server. */
@@ -149,6 +151,11 @@ export class ServerAccounts {
     return this.#options.users.find(user)?.addresses ?? [];
   }
 
+  /** Networks that are reached through a session now. */
+  networksBehind(sessionId: number): readonly string[] {
+    return (this.#allowedIps.get(sessionId) ?? []).filter((text) => !/\/(32|128)$/.test(text));
+  }
+
   /** Labels of a user for the access policy. */
   groupsOf(user: string): readonly string[] {
     return this.#options.users.find(user)?.groups ?? [];
@@ -221,7 +228,7 @@ export class ServerAccounts {
 
   /** Makes the users that are known now count, for sessions that stand as well. */
   #apply(): void {
-    const { users, pool, sessions, onNetworks } = this.#options;
+    const { users, pool, sessions, onNetworks, onApplied } = this.#options;
     for (const name of users.doubled) {
       this.#warn(`User "${name}" is in the configuration and in the database: what the database says counts`);
     }
@@ -241,6 +248,7 @@ export class ServerAccounts {
     }
     const enabled = records.filter((record) => record.enabled);
     const networks = [...new Set(enabled.flatMap((record) => this.#networksOf(record)))].toSorted();
+    onApplied();
     if (sameTexts(networks, this.#networks)) return;
     this.#networks = networks;
     onNetworks(networks);
@@ -286,7 +294,7 @@ export class ServerAccounts {
 
   /** The networks behind a user's client lead to its newest session. */
   #giveNetworks(user: string): void {
-    const { users, dataPlane } = this.#options;
+    const { users, dataPlane, onApplied } = this.#options;
     const record = users.find(user);
     const networks = record === undefined ? [] : this.#networksOf(record);
     const sessions = this.#sessionsOf(user).filter(({ id }) => this.#allowedIps.has(id));
@@ -296,6 +304,7 @@ export class ServerAccounts {
       if (sameTexts(allowedIps, this.#allowedIps.get(session.id) ?? [])) continue;
       this.#allowedIps.set(session.id, allowedIps);
       dataPlane.post({ kind: "set-allowed-ips", id: session.id, allowedIps });
+      onApplied();
     }
   }
 

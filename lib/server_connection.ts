@@ -19,7 +19,7 @@ import {
 } from "./control_message.ts";
 import type { DataPlanePort, EpochKeys } from "./data_plane_message.ts";
 import { ProtocolError } from "./errors.ts";
-import type { RandomBytes } from "./handshake.ts";
+import type { RandomBytes, Refusal } from "./handshake.ts";
 import {
   checkEpochGrows,
   deriveServerKeys,
@@ -52,6 +52,8 @@ export interface ConnectionEvents {
   rekeyed(session: ConnectedSession, keys: EpochKeys): void;
   /** The client leaves for good. */
   left(session: ConnectedSession, reason: string): void;
+  /** The log-in was refused; `user` is who the client said it is. */
+  refused(connection: ServerConnection, user: string, refusal: Refusal): void;
   /** The connection is gone; the session stays. */
   lost(session: ConnectedSession, connection: ServerConnection): void;
 }
@@ -98,6 +100,7 @@ export class ServerConnection {
         const body = await this.#connection.receive();
         if (body === null) break;
         const nowMs = this.#options.clock.monotonicMs();
+        if (this.#handshake !== null) this.#options.pending.greeted();
         if (!this.#bucket.take(nowMs)) throw new ProtocolError("Too many control messages");
         if (this.#session !== null) this.#session.controlSeenMs = nowMs;
         await this.#receive(decodeClientMessage(body));
@@ -155,6 +158,7 @@ export class ServerConnection {
     if (step.kind === "refuse") {
       const { code, reason } = step.refusal;
       log.warn("log-in refused", { user: step.user, endpoint: formatHostPort(this.remote), code, reason });
+      events.refused(this, step.user, step.refusal);
       return this.close(code, reason);
     }
     const { sessionId, keys, hello } = step;

@@ -1,21 +1,28 @@
 /** What a server is started with, what may change while it runs, and what its owner can do with it. */
 
+import { makeAccessList } from "./access_list.ts";
 import { type HostPort, parseAddress, parseNetwork } from "./address.ts";
+import type { AuditSink } from "./audit_event.ts";
 import type { CertificatePair } from "./certificate.ts";
 import type { Clock } from "./clock.ts";
 import type { DataPlanePort } from "./data_plane_message.ts";
 import { parseDomainName } from "./domain_name.ts";
 import { UsageError } from "./errors.ts";
+import { DEFAULT_HANDSHAKE_RATES, type HandshakeRates } from "./handshake_limiter.ts";
 import {
   HANDSHAKE_TIMEOUT_MS,
+  HELLO_TIMEOUT_MS,
   MAX_PENDING_CONNECTIONS,
   MAX_PUSHED_DNS,
   MAX_PUSHED_DOMAINS,
   MAX_PUSHED_ROUTES,
   RESUME_TOKEN_TTL_MS,
   SESSION_TIMEOUT_MS,
+  TLS_TIMEOUT_MS,
 } from "./limits.ts";
+import { type Ban, DEFAULT_MAX_FAILURES, type MaxFailures } from "./lockout.ts";
 import type { Log } from "./log.ts";
+import type { ConnectedMember } from "./policy_keeper.ts";
 import type { UserPassword } from "./server_users.ts";
 import type { ServerStatus } from "./status.ts";
 import type { UserFollower } from "./user_follower.ts";
@@ -30,6 +37,8 @@ export interface ReloadableOptions {
   readonly pushDomains?: readonly string[];
   /** Outer networks that may connect (CIDR); empty means all. */
   readonly allowFrom: readonly string[];
+  /** Outer networks that may not connect (CIDR); wins over `allowFrom`. */
+  readonly denyFrom: readonly string[];
   readonly maxClients: number;
   readonly rekeyAfterMs: number;
   readonly users: readonly UserPassword[];
@@ -55,6 +64,10 @@ export interface ServerOptions extends ReloadableOptions {
   /** The data plane, started by the caller. */
   readonly dataPlane: DataPlanePort;
   readonly log: Log;
+  /** Records who came, went and was refused; nothing is recorded without it. */
+  readonly audit?: AuditSink;
+  /** Told who is connected before a new session's client learns of it; resolves when the firewall knows. */
+  readonly onMembers?: (members: readonly ConnectedMember[]) => Promise<void>;
   readonly clock: Clock;
   /** Bounds that tests narrow; the defaults are in `limits.ts`. */
   readonly timings?: Partial<ServerTimings>;
@@ -65,6 +78,11 @@ export interface ServerTimings {
   /** Connections that have not logged in. */
   readonly maxPending: number;
   readonly handshakeTimeoutMs: number;
+  readonly tlsTimeoutMs: number;
+  readonly helloTimeoutMs: number;
+  /** Handshakes a second. */
+  readonly handshakeRates: HandshakeRates;
+  readonly maxFailures: MaxFailures;
   readonly sessionTimeoutMs: number;
   readonly resumeTokenTtlMs: number;
   /** How often silent sessions are looked for. */
@@ -79,10 +97,14 @@ export interface RunningServer {
   status(): Promise<ServerStatus>;
   /** Asks every connected client for a new epoch. @returns how many were asked */
   rekeyAll(): number;
+  /** Lets an address or a user in again that was shut out. @returns what was lifted */
+  lift(value: string): readonly Ban[];
   /** Ends a session; its client does not come back by itself. @returns false when there is no such session */
   kick(id: number, reason: string): boolean;
   /** Labels of a user for the access policy; none for one without a record. */
   groupsOf(user: string): readonly string[];
+  /** Networks that are pushed to a user besides those of the server. */
+  routesOf(user: string): readonly string[];
   /**
    * Reads the user database and acts on live sessions.
    *
@@ -104,6 +126,10 @@ export interface RunningServer {
 export const DEFAULT_SERVER_TIMINGS: ServerTimings = {
   maxPending: MAX_PENDING_CONNECTIONS,
   handshakeTimeoutMs: HANDSHAKE_TIMEOUT_MS,
+  tlsTimeoutMs: TLS_TIMEOUT_MS,
+  helloTimeoutMs: HELLO_TIMEOUT_MS,
+  handshakeRates: DEFAULT_HANDSHAKE_RATES,
+  maxFailures: DEFAULT_MAX_FAILURES,
   sessionTimeoutMs: SESSION_TIMEOUT_MS,
   resumeTokenTtlMs: RESUME_TOKEN_TTL_MS,
   sweepMs: 1_000,
@@ -116,7 +142,8 @@ export const DEFAULT_SERVER_TIMINGS: ServerTimings = {
  */
 export function checkReloadable(options: ReloadableOptions): void {
   options.pushRoutes.forEach(parseNetwork);
-  options.allowFrom.forEach(parseNetwork);
+  makeAccessList(options.allowFrom, options.denyFrom);
+  for (const { allowFrom = [], denyFrom = [] } of options.users) makeAccessList(allowFrom, denyFrom);
   options.pushDns.forEach(parseAddress);
   options.pushDomains?.forEach(parseDomainName);
   checkCount("DNS servers", options.pushDns.length, MAX_PUSHED_DNS);

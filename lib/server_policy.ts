@@ -21,8 +21,16 @@ export interface PolicyContext {
   readonly clock: Clock;
   readonly random: RandomBytes;
   readonly maxClients: () => number;
+  /** Why this user may not try a password from there now; null when it may. */
+  readonly refusalFor: (user: string, endpoint: HostPort) => Refusal | null;
+  /** Why this user gets no session, though the credentials are right; null when all is well. */
+  readonly closedFor: (user: string, endpoint: HostPort) => Refusal | null;
   /** What a session is told, but for its ID and addresses. */
   readonly configNow: (user: string) => Omit<SessionConfig, "sessionId" | "addresses">;
+  /** The firewall learns who is connected. */
+  readonly membersChanged: () => Promise<void>;
+  /** Ends a session whose resume token came a second time. */
+  readonly tokenReused: (session: ConnectedSession, endpoint: HostPort) => void;
   /** Ends a session whose place a new log-in takes. */
   readonly takeOver: (session: ConnectedSession) => void;
 }
@@ -35,6 +43,10 @@ export class ServerPolicy implements HandshakePolicy {
   constructor(context: PolicyContext, endpoint: HostPort) {
     this.#context = context;
     this.#endpoint = endpoint;
+  }
+
+  refusalFor(user: string): Refusal | null {
+    return this.#context.refusalFor(user, this.#endpoint);
   }
 
   verifierOf(user: string): Promise<Verifier> {
@@ -54,7 +66,9 @@ export class ServerPolicy implements HandshakePolicy {
    * connection: always when it wants its addresses back, else only when there is no other place.
    */
   async openSession(user: string, hello: Hello): Promise<SessionGrant | Refusal> {
-    const { accounts, sessions, clock, maxClients } = this.#context;
+    const { accounts, sessions, clock, maxClients, closedFor } = this.#context;
+    const closed = closedFor(user, this.#endpoint);
+    if (closed !== null) return closed;
     const refusal = accounts.refusal(user);
     if (refusal !== null) return { code: "refused", reason: refusal };
     // those of the user's own come first
@@ -84,13 +98,19 @@ export class ServerPolicy implements HandshakePolicy {
     }
     if (session === null) return { code: "pool-exhausted", reason: "The server has no free inner address" };
     accounts.admitted(session);
+    await this.#context.membersChanged();
     return await this.#grant(session);
   }
 
   async resumeSession(token: Uint8Array<ArrayBuffer>): Promise<SessionGrant | null> {
     const { accounts, tokens, sessions, clock } = this.#context;
-    const id = await tokens.redeem(token, clock.monotonicMs());
-    const session = id === null ? undefined : sessions.find(id);
+    const redeemed = await tokens.redeem(token, clock.monotonicMs());
+    const session = redeemed === null ? undefined : sessions.find(redeemed.sessionId);
+    if (session !== undefined && redeemed?.reused === true) {
+      // one of the two who have it is a thief, and we cannot tell which
+      this.#context.tokenReused(session, this.#endpoint);
+      return null;
+    }
     // a user who is refused is told why at the log-in that follows
     if (session === undefined || accounts.refusal(session.user) !== null) return null;
     return await this.#grant(session);

@@ -5,6 +5,7 @@
  * A name that stands in both is the database's: what an administrator decides there (disabled, expired) always counts.
  */
 
+import { type AccessList, isAllowed, makeAccessList } from "./access_list.ts";
 import { UsageError } from "./errors.ts";
 import { fakeVerifier, makeVerifier, prepareText, saltForUser, type Verifier } from "./password.ts";
 import { DEFAULT_USER_SETTINGS, type UserRecord } from "./user_record.ts";
@@ -13,6 +14,11 @@ import { DEFAULT_USER_SETTINGS, type UserRecord } from "./user_record.ts";
 export interface UserPassword {
   readonly name: string;
   readonly password: string;
+  /** Outer networks (CIDR) that this user may, or may not, come from; see `access_list.ts`. */
+  readonly allowFrom?: readonly string[];
+  readonly denyFrom?: readonly string[];
+  /** Labels for the access policy. */
+  readonly groups?: readonly string[];
 }
 
 /** Fewest bytes of the secret that fake verifiers are made from. */
@@ -21,6 +27,7 @@ const MIN_SECRET_BYTES = 32;
 /** Who may log in. Passwords are not kept. */
 export class ServerUsers {
   readonly #secret: Uint8Array<ArrayBuffer>;
+  #access: ReadonlyMap<string, AccessList> = new Map();
   #configured: ReadonlyMap<string, UserRecord> = new Map();
   #stored: ReadonlyMap<string, UserRecord> = new Map();
 
@@ -51,6 +58,12 @@ export class ServerUsers {
       throw new UsageError(`Cannot use user "${twice}" twice: expected one entry for each name`);
     }
     this.#configured = configured;
+    this.#access = new Map(
+      users.map(({ name, allowFrom = [], denyFrom = [] }) => [
+        prepareText(name, "user name"),
+        makeAccessList(allowFrom, denyFrom),
+      ]),
+    );
   }
 
   /** Makes these the users of the database. */
@@ -82,15 +95,21 @@ export class ServerUsers {
     return [...new Map([...this.#configured, ...this.#stored]).values()];
   }
 
+  /** Whether this user may come from an outer address. */
+  mayComeFrom(user: string, address: string): boolean {
+    const list = this.#access.get(user);
+    return list === undefined || isAllowed(list, address);
+  }
+
   /** The verifier of a user, or a stable fake one. The fake is made for everybody, so that both take the same time. */
   async verifierOf(user: string): Promise<Verifier> {
     const fake = await fakeVerifier(this.#secret, user);
     return this.find(user)?.verifier ?? fake;
   }
 
-  async #recordFor({ name, password }: UserPassword): Promise<[string, UserRecord]> {
+  async #recordFor({ name, password, groups = [] }: UserPassword): Promise<[string, UserRecord]> {
     const user = prepareText(name, "user name");
     const verifier = await makeVerifier(password, await saltForUser(this.#secret, user));
-    return [user, { name: user, enabled: true, verifier, totp: null, ...DEFAULT_USER_SETTINGS }];
+    return [user, { name: user, enabled: true, verifier, totp: null, ...DEFAULT_USER_SETTINGS, groups }];
   }
 }

@@ -67,8 +67,19 @@ export interface ServerStatus {
   readonly sessions: readonly SessionStatus[];
   /** Sessions that ended last, the newest first, and why. */
   readonly gone: readonly GoneStatus[];
+  /** Who is shut out after too many failed log-ins. */
+  readonly bans?: readonly BanStatus[] | undefined;
+  /** Connections that did not become a session, since the start, by reason. */
+  readonly refusals?: Readonly<Record<string, number>> | undefined;
   /** Traffic of all sessions since the start, ended ones included; dropped packets by reason. */
   readonly totals: TrafficStatus & { readonly drops: Readonly<Partial<Record<DropReason, number>>> };
+}
+
+/** An address (IPv6: its /64) or a user that may not try again for a while. */
+export interface BanStatus {
+  readonly subject: "address" | "user";
+  readonly value: string;
+  readonly secondsLeft: number;
 }
 
 /** What a client is doing. */

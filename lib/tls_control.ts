@@ -1,17 +1,19 @@
 /**
  * TLS 1.3 for the control channel: listens for clients, connects to servers (Bun's TLS; RFC 8446).
  *
- * A listener counts connections that have not logged in: each has a deadline from TCP accept on that no dripped byte
- * extends, and there is a ceiling for all of them. What comes out of here has finished TLS with our ALPN protocol.
+ * Connections that have not logged in are kept by `tls_pending.ts`. What comes out of here has finished TLS with our
+ * ALPN protocol.
  */
 
 import { checkServerIdentity, connect, createServer, type Server, type TLSSocket } from "node:tls";
-import { formatHostPort, type HostPort, unmapAddress } from "./address.ts";
+import { formatHostPort, type HostPort } from "./address.ts";
 import { errnoOf, errorCode, messageOf } from "./caught.ts";
 import { OmailError, RefusedError, SystemError } from "./errors.ts";
 import { ALPN_PROTOCOL } from "./limits.ts";
-import type { Log } from "./log.ts";
 import { TlsConnection } from "./tls_connection.ts";
+import { type ListenFailure, type PendingOptions, PendingSet } from "./tls_pending.ts";
+
+export type { PendingConnection } from "./tls_pending.ts";
 
 /** A certificate chain and its private key as PEM texts. */
 export interface TlsIdentity {
@@ -19,26 +21,10 @@ export interface TlsIdentity {
   readonly keyPem: string;
 }
 
-export interface ListenOptions {
+export interface ListenOptions extends PendingOptions {
   /** An empty host means every address of both families; port 0 lets the kernel choose. */
   readonly listen: HostPort;
   readonly identity: TlsIdentity;
-  readonly maxPending: number;
-  /** From accept to {@link PendingConnection.admit}. */
-  readonly handshakeTimeoutMs: number;
-  /** Whether this address may connect at all. */
-  readonly mayConnect: (address: string) => boolean;
-  readonly onConnection: (pending: PendingConnection) => void;
-  readonly log: Log;
-}
-
-/** A connection that finished TLS and has not logged in. */
-export interface PendingConnection {
-  readonly connection: TlsConnection;
-  /** A person is asked for something: the deadline is `timeoutMs` from now. */
-  extend(timeoutMs: number): void;
-  /** The log-in succeeded: lifts the deadline and frees the place. */
-  admit(): void;
 }
 
 export interface ControlListener {
@@ -50,9 +36,6 @@ export interface ControlListener {
   /** Accepts no more and cuts off all that have not logged in. */
   close(): void;
 }
-
-/** Why a connection ended before it logged in. */
-export type ListenFailure = "not-allowed" | "crowded-out" | "too-slow" | "tls-failed";
 
 /**
  * Listens for clients.
@@ -95,79 +78,6 @@ async function listenOn(options: ListenOptions, host: string): Promise<ControlLi
       pending.destroyAll();
     },
   };
-}
-
-/** The connections that have not logged in, the oldest first. */
-class PendingSet {
-  readonly failures: Record<ListenFailure, number> = {
-    "not-allowed": 0,
-    "crowded-out": 0,
-    "too-slow": 0,
-    "tls-failed": 0,
-  };
-  readonly #options: ListenOptions;
-  readonly #deadlines = new Map<TLSSocket, ReturnType<typeof setTimeout>>();
-  /** Already counted: destroying a socket in its handshake is reported as a TLS error once more. */
-  readonly #counted = new WeakSet<TLSSocket>();
-
-  constructor(options: ListenOptions) {
-    this.#options = options;
-  }
-
-  accepted(socket: TLSSocket): void {
-    // an error without a listener would end the process; TLS errors come by "tlsClientError" as well
-    socket.on("error", () => this.#remove(socket));
-    socket.once("close", () => this.#remove(socket));
-    const { handshakeTimeoutMs, maxPending, mayConnect } = this.#options;
-    if (!mayConnect(unmapAddress(socket.remoteAddress ?? ""))) return this.failed(socket, "not-allowed", "");
-    this.#setDeadline(socket, handshakeTimeoutMs);
-    if (this.#deadlines.size <= maxPending) return;
-    const [oldest] = this.#deadlines.keys();
-    if (oldest !== undefined) this.failed(oldest, "crowded-out", "");
-  }
-
-  secured(socket: TLSSocket): void {
-    if (!this.#deadlines.has(socket)) return;
-    if (socket.alpnProtocol !== ALPN_PROTOCOL) return this.failed(socket, "tls-failed", "no ALPN protocol");
-    this.#options.onConnection({
-      connection: new TlsConnection(socket),
-      extend: (timeoutMs) => {
-        if (this.#deadlines.has(socket)) this.#setDeadline(socket, timeoutMs);
-      },
-      admit: () => this.#remove(socket),
-    });
-  }
-
-  failed(socket: TLSSocket, reason: ListenFailure, detail: string): void {
-    const endpoint = formatHostPort({
-      host: unmapAddress(socket.remoteAddress ?? ""),
-      port: socket.remotePort ?? 0,
-    });
-    this.#remove(socket);
-    socket.destroy();
-    if (this.#counted.has(socket)) return;
-    this.#counted.add(socket);
-    this.failures[reason] += 1;
-    this.#options.log.debug("control connection ended before its log-in", { endpoint, reason, detail });
-  }
-
-  destroyAll(): void {
-    for (const socket of this.#deadlines.keys()) socket.destroy();
-  }
-
-  /** The place among the pending ones, and so the turn to make room, stays. */
-  #setDeadline(socket: TLSSocket, timeoutMs: number): void {
-    clearTimeout(this.#deadlines.get(socket));
-    this.#deadlines.set(
-      socket,
-      setTimeout(() => this.failed(socket, "too-slow", ""), timeoutMs),
-    );
-  }
-
-  #remove(socket: TLSSocket): void {
-    clearTimeout(this.#deadlines.get(socket));
-    this.#deadlines.delete(socket);
-  }
 }
 
 export interface ConnectOptions {

@@ -1,5 +1,6 @@
 /** What follows from a user's record: who is refused and why, and what a change means to a live session. Pure. */
 
+import { parseNetwork, prefixContains } from "./address.ts";
 import { equalBytes } from "./bytes.ts";
 import type { GoodbyeCode } from "./control_message.ts";
 import { UsageError } from "./errors.ts";
@@ -85,12 +86,18 @@ export function checkFits(record: UserRecord, others: readonly UserRecord[]): vo
   for (const other of others) {
     const taken =
       addresses.find((text) => other.addresses.includes(text)) ??
-      networks.find((text) => other.networks.includes(text));
+      networks.find((text) => other.networks.some((theirs) => overlap(text, theirs)));
     if (taken === undefined) continue;
     throw new UsageError(
       `Cannot give "${taken}" to "${name}": it is "${other.name}"'s, expected another one`,
     );
   }
+}
+
+/** Whether two networks have an address in common. */
+function overlap(a: string, b: string): boolean {
+  const [one, two] = [parseNetwork(a), parseNetwork(b)];
+  return prefixContains(one, two.address) || prefixContains(two, one.address);
 }
 
 /** Whether both lists have the same texts in the same order. */

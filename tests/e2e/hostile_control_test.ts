@@ -19,7 +19,7 @@ networkTest(
   "hostile control: every attack on the port ends, the client at work loses nothing",
   { clients: 2, limitSeconds: 60 },
   async (network) => {
-    const server = await startServer(network);
+    const server = await startServer(network, { args: ["--handshake-rate", "1000"] });
     await startClient(network);
     const answers = ping(network.client(0), INNER_SERVER, { count: 500, intervalSeconds: 0.02 });
     const limitMs = CLOSED_WITHIN_MS + 3_000;

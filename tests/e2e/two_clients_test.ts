@@ -1,6 +1,7 @@
 /** Two clients at once: each gets its own packets and none of the other's, and they reach each other. */
 
 import { expect } from "bun:test";
+import { join } from "node:path";
 import { networkTest } from "./harness.ts";
 import { Capture, packetAddresses } from "./harness/capture.ts";
 import { DEFAULT_TUN, innerAddresses, startClient, startServer } from "./harness/omail.ts";
@@ -41,10 +42,12 @@ networkTest(
 );
 
 networkTest(
-  "two clients: they reach each other by the server's forwarding",
+  "two clients: they reach each other by the server's forwarding, where the policy lets them",
   { clients: 2 },
   async (network) => {
-    const server = await startServer(network, { args: ["--nat"] });
+    const config = join(network.directory, "server.toml");
+    await Bun.write(config, '[[policy]]\nnetworks = ["all", "clients"]\n');
+    const server = await startServer(network, { args: ["--nat", "--config", config] });
     const [first, second] = await Promise.all([startClient(network, 0), startClient(network, 1)]);
     const target = await innerAddresses(second);
     for (const address of [target.v4, target.v6]) {

@@ -153,6 +153,7 @@ export class ControlHarness {
       pushRoutes: ["192.168.7.0/24"],
       pushDns: ["10.8.0.1"],
       allowFrom: [],
+      denyFrom: [],
       maxClients: 10,
       rekeyAfterMs: 120_000,
       keepaliveMs: 10_000,
@@ -164,6 +165,8 @@ export class ControlHarness {
       log,
       clock: systemClock,
       ...options,
+      // a test knocks more often than anybody else
+      timings: { handshakeRates: { perAddress: 10_000, total: 10_000 }, ...options.timings },
     });
     this.#stops.push(() => server.stop("test ends"));
     return { server, data, log };

@@ -18,6 +18,11 @@ import { bytes, check } from "../support/property.ts";
 
 const anyAddress = fc.oneof(bytes(4, 4), bytes(16, 16));
 
+test("parseAddress refuses what only one of its two readers takes", () => {
+  for (const text of ["2001::d%8::", "2001::%", "fe80::1%25eth0/"])
+    expect(() => parseAddress(text)).toThrow(UsageError);
+});
+
 describe("parseAddress", () => {
   test.each([
     ["10.8.0.1", 4, "10.8.0.1"],

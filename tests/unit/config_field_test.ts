@@ -19,6 +19,13 @@ function read<T>(field: Field<T>, value: unknown): T | string {
   return result.success ? result.output : result.issues[0].message;
 }
 
+test("a table of a TOML file where text is expected is quoted as JSON", () => {
+  const table: unknown = Object.assign(Object.create(null) as object, { x: 1n });
+  for (const field of [networksField, booleanField, mtuField, interfaceNameField]) {
+    expect(read<unknown>(field, table)).toContain('{"x":"1"}');
+  }
+});
+
 describe("parseDuration()", () => {
   test.each([
     ["500ms", 500],

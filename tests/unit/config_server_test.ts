@@ -83,5 +83,5 @@ test("requireUsers() wants somebody who could log in, and says what to do", () =
 
 test("SERVER_KEYS are the flags of run, and the users", () => {
   const flags = Object.keys(RUN_FLAGS).filter((name) => name !== "config");
-  expect([...flags, "users"].toSorted()).toEqual([...SERVER_KEYS].toSorted());
+  expect([...flags, "policy", "users"].toSorted()).toEqual([...SERVER_KEYS].toSorted());
 });

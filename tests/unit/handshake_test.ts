@@ -137,7 +137,11 @@ test("ServerHandshake refuses a wrong password and an unknown user with the same
     clientOf({ user: "mallory", password: () => Promise.resolve(cheap) }),
     serverOf(policy),
   );
-  expect(wrong.refusal).toEqual({ code: "refused", reason: "The user name or the password is wrong" });
+  expect(wrong.refusal).toEqual({
+    code: "refused",
+    reason: "The user name or the password is wrong",
+    guessed: true,
+  });
   expect(unknown.refusal).toEqual(wrong.refusal);
   expect(unknown.types).toEqual(wrong.types);
   expect(policy.opened).toEqual([]);
@@ -172,7 +176,11 @@ test("a wrong one-time code is refused, and a wrong password is not told that th
   policy.code = "123456";
   const code = () => Promise.resolve("654321");
   const wrong = await run(clientOf({ code }), serverOf(policy));
-  expect(wrong.refusal).toEqual({ code: "refused", reason: "The one-time code is wrong or was used before" });
+  expect(wrong.refusal).toMatchObject({
+    code: "refused",
+    reason: "The one-time code is wrong or was used before",
+    guessed: true,
+  });
   const password = () => Promise.resolve(new PasswordKeys("ink"));
   const { types, refusal } = await run(clientOf({ code, password }), serverOf(policy));
   expect(types).toEqual(["hello", "challenge", "proof"]);

@@ -116,3 +116,114 @@ describe("ReplayWindow", () => {
     expect([window.marked, window.next]).toEqual([4, 10]);
   });
 });
+
+/**
+ * Edges of the window, step by step on one window: the kind of table that WireGuard's implementations are tested with.
+ * A number is taken when it is among the newest 8,192 and was not taken before.
+ */
+describe("the edges of the window, as a table", () => {
+  const LIMIT = WINDOW;
+  const FAR = LIMIT * 4;
+  const LAST = 2 ** 40 - 1;
+  const STEPS: readonly (readonly [sequence: number, taken: boolean, why: string])[] = [
+    [0, true, "the first number"],
+    [0, false, "the first number again"],
+    [1, true, "the next"],
+    [9, true, "a gap"],
+    [8, true, "late, inside the gap"],
+    [7, true, "later still"],
+    [7, false, "a replay from inside the gap"],
+    [LIMIT, true, "a jump by nearly the whole window"],
+    [LIMIT - 1, true, "the one before the newest"],
+    [LIMIT - 1, false, "the same again"],
+    [LIMIT - 2, true, "the one before that"],
+    [0, false, "just behind the window"],
+    [1, false, "the window's last number, which was taken"],
+    [2, true, "the last but one, which was not"],
+    [2, false, "the same again"],
+    [LIMIT + 16, true, "half a word further"],
+    [3, false, "it fell behind by that"],
+    [16, false, "the number just behind"],
+    [17, true, "the window's last number"],
+    [LIMIT + 16, false, "the newest again"],
+    [FAR, true, "a jump over everything"],
+    [FAR - (LIMIT - 1), true, "the window's last number after the jump"],
+    [FAR - LIMIT, false, "just behind it"],
+    [FAR - (LIMIT + 1), false, "one more behind"],
+    [FAR - (LIMIT - 2), true, "the last but one"],
+    [FAR + 1, true, "one step: the window's last number falls out"],
+    [FAR - (LIMIT - 1), false, "it did"],
+    [FAR - (LIMIT - 2), false, "the new last one was taken"],
+    [10, false, "long gone"],
+    [LAST, true, "the last number that there is"],
+    [LAST, false, "again"],
+    [LAST - 1, true, "the one before"],
+    [LAST - (LIMIT - 1), true, "the window's last number at the very end"],
+    [LAST - LIMIT, false, "just behind it"],
+    [0, false, "the beginning"],
+  ];
+
+  test("each step", () => {
+    const window = new ReplayWindow();
+    for (const [sequence, taken, why] of STEPS) {
+      expect({ sequence, why, taken: window.accepts(sequence) }).toEqual({ sequence, why, taken });
+      expect({ sequence, why, taken: window.mark(sequence) }).toEqual({ sequence, why, taken });
+    }
+  });
+
+  /** Marks all numbers from `from` to `to`, upwards or downwards: each must be new. */
+  function fill(window: ReplayWindow, from: number, to: number): void {
+    const step = from <= to ? 1 : -1;
+    for (let sequence = from; sequence !== to + step; sequence += step) {
+      if (!window.mark(sequence)) throw new Error(`${sequence} was not taken`);
+    }
+  }
+
+  test.each([
+    [
+      "upwards from 1: 0 is still inside",
+      1,
+      LIMIT - 1,
+      [
+        [0, true],
+        [0, false],
+      ],
+    ],
+    [
+      "upwards from 2: 1 is the last one inside, 0 is out",
+      2,
+      LIMIT,
+      [
+        [1, true],
+        [0, false],
+      ],
+    ],
+    ["downwards to 1 from the limit: 0 is out", LIMIT, 1, [[0, false]]],
+    ["downwards to 1, one less: 0 is inside", LIMIT - 1, 1, [[0, true]]],
+    [
+      "downwards, then one step up: 0 falls out",
+      LIMIT - 1,
+      1,
+      [
+        [LIMIT, true],
+        [0, false],
+      ],
+    ],
+    [
+      "downwards with 0, then one step up",
+      LIMIT - 1,
+      0,
+      [
+        [LIMIT, true],
+        [0, false],
+        [1, false],
+      ],
+    ],
+  ] as const)("a full window filled %s", (_name, from, to, after) => {
+    const window = new ReplayWindow();
+    fill(window, from, to);
+    for (const [sequence, taken] of after) {
+      expect({ sequence, taken: window.mark(sequence) }).toEqual({ sequence, taken });
+    }
+  });
+});

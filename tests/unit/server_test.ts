@@ -102,12 +102,17 @@ test("a resume token brings the session back once, and never again", async () =>
   const { config, resumeToken } = await logInOn(first);
   first.destroy();
   const resume = { sessionId: config.sessionId, token: resumeToken, nextEpoch: 1 };
-  const second = await logInOn(await clients.dial(server), { resume });
+  const thief = await clients.dial(server);
+  const second = await logInOn(thief, { resume });
   expect([second.resumed, second.config.sessionId, second.keys.epoch]).toEqual([true, config.sessionId, 1]);
   expect(second.config.addresses).toEqual(config.addresses);
   const third = await logInOn(await clients.dial(server), { resume });
   expect(third.resumed).toBe(false);
   expect(third.config.sessionId).not.toBe(config.sessionId);
+  // whoever of the two had it first: nobody keeps the session
+  expect(await next(thief)).toMatchObject({ type: "goodbye", code: "bye" });
+  expect((await server.server.status()).sessions.map(({ id }) => id)).toEqual([third.config.sessionId]);
+  expect(server.log.lines.filter((line) => line.includes("came a second time"))).toHaveLength(1);
 });
 
 test("a resumed session says goodbye to its old connection", async () => {

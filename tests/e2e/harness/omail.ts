@@ -32,6 +32,7 @@ export interface SessionStatus {
 }
 
 export interface ServerStatus {
+  readonly refusals?: Readonly<Record<string, number>>;
   readonly tun: string;
   readonly sessions: readonly SessionStatus[];
   readonly gone: readonly { readonly user: string; readonly reason: string }[];

@@ -41,8 +41,12 @@ for (const [index, lie] of lies.entries()) {
     listen: { host: "", port: Number(firstPort) + index },
     identity: { certPem: certificate.certPem, keyPem: certificate.keyPem },
     maxPending: 10,
+    maxPendingPerAddress: 10,
     handshakeTimeoutMs: 10_000,
-    mayConnect: () => true,
+    tlsTimeoutMs: 10_000,
+    helloTimeoutMs: 10_000,
+    admit: () => null,
+    keyOf: (address) => address,
     onConnection: (pending) => void serve(pending, lie),
     log,
   });
