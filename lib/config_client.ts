@@ -12,7 +12,7 @@ import {
   textField,
 } from "./config_field.ts";
 import { DEFAULT_USER, TUNNEL_ENTRIES } from "./config_server.ts";
-import type { EngineName } from "./data_plane_message.ts";
+import type { EngineName, TransportChoice } from "./data_plane_message.ts";
 import { UsageError } from "./errors.ts";
 import { parseFingerprint } from "./fingerprint.ts";
 import { DEFAULT_MTU_BYTES, DEFAULT_PORT } from "./limits.ts";
@@ -52,6 +52,8 @@ export interface ClientConfig {
   readonly stateDir: string;
   readonly engine: EngineName;
   readonly keepaliveMs: number;
+  /** What carries the data; `auto` takes UDP while it works. */
+  readonly transport: TransportChoice;
 }
 
 const requestedField = listField((text): Prefix => parsePrefix(text));
@@ -73,6 +75,7 @@ const clientSchema = v.strictObject({
   "kill-switch": v.optional(booleanField, false),
   dns: v.optional(addressesField),
   "no-dns": v.optional(booleanField, false),
+  transport: v.optional(choiceField(["auto", "udp", "tcp"]), "auto"),
 });
 
 /** Checked settings of the client by key, as {@link readClientSettings} gives them. */
@@ -152,6 +155,7 @@ export function makeClientConfig(settings: ClientSettings, password: Secret | nu
     stateDir: settings["state-dir"],
     engine: settings.engine,
     keepaliveMs: settings.keepalive,
+    transport: settings.transport,
   };
 }
 

@@ -5,6 +5,7 @@
  * `data_plane_message.ts` with the control plane. It neither knows nor cares in which thread it runs.
  */
 
+import type { HostPort } from "./address.ts";
 import type { Clock } from "./clock.ts";
 import { Inbound } from "./data_plane_inbound.ts";
 import type {
@@ -14,18 +15,25 @@ import type {
   RateLimit,
   SessionRates,
   SessionStats,
+  SetStream,
   StartData,
   StatsReport,
   ToDataPlane,
+  TransportChoice,
+  TransportName,
+  TunnelDrained,
+  TunnelIn,
 } from "./data_plane_message.ts";
-import { Outbound } from "./data_plane_outbound.ts";
+import { type MessageWay, Outbound, type StreamWay } from "./data_plane_outbound.ts";
 import { DropCounter } from "./drop_counter.ts";
+import { StreamOutput } from "./data_plane_stream.ts";
 import type { DataLoop } from "./data_loop.ts";
 import type { Engine } from "./engine.ts";
 import { encodeKeepalive } from "./keepalive.ts";
 import { RecordType } from "./protocol.ts";
 import { RateShaper } from "./rate_limit.ts";
 import { type RecordKeys, Session } from "./session.ts";
+import { SessionPaths } from "./session_paths.ts";
 import { SessionTable } from "./session_table.ts";
 import type { PacketDevice } from "./tun.ts";
 import type { DatagramSocket } from "./udp.ts";
@@ -53,7 +61,11 @@ export class DataPlane {
   readonly #inbound: Inbound;
   readonly #keepaliveMs: number;
   readonly #maxDatagramBytes: number;
-  readonly #lastReplyMs = new WeakMap<Session, number>();
+  readonly #paths = new Map<number, SessionPaths>();
+  /** A client's choice; null at a server. */
+  readonly #transport: TransportChoice | null;
+  /** By session and path. */
+  readonly #lastReplyMs = new WeakMap<Session, Partial<Record<TransportName, number>>>();
   #timer: ReturnType<typeof setInterval> | null = null;
   #ticks = 0;
   /** Records that the engine could not take, at the last tick. */
@@ -75,20 +87,25 @@ export class DataPlane {
     this.#clock = clock;
     this.#emit = emit;
     this.#keepaliveMs = start.keepaliveMs;
-    this.#maxDatagramBytes = start.maxDatagramBytes;
+    const { maxDatagramBytes } = start;
+    this.#maxDatagramBytes = maxDatagramBytes;
+    this.#transport = start.role === "server" ? null : (start.transport ?? "auto");
     this.#outbound = new Outbound(
       tun,
       udp,
       this.#sessions,
       this.#drops,
       engine,
-      start.maxDatagramBytes,
+      maxDatagramBytes,
       clock,
+      this.#streamWay(),
     );
     this.#inbound = new Inbound(tun, this.#sessions, this.#drops, engine, clock, {
       epochConfirmed: (session, epoch) => emit({ kind: "epoch-confirmed", id: session.id, epoch }),
       endpointMoved: (session) => this.#endpointMoved(session),
-      replyWanted: (session) => this.#reply(session),
+      replyWanted: (session, probe, from) => this.#reply(session, probe, from),
+      keepalive: (session, path, echoUs) =>
+        this.#paths.get(session.id)?.keepaliveReceived(path, echoUs, clock.monotonicMs()),
     });
   }
 
@@ -127,7 +144,16 @@ export class DataPlane {
       case "set-allowed-ips":
         return this.#sessions.setAllowedIps(message.id, message.allowedIps);
       case "remove-session":
+        this.#paths.delete(message.id);
         return this.#sessions.remove(message.id);
+      case "set-stream":
+        return this.#setStream(message);
+      case "tunnel-in":
+        return this.#tunnelIn(message);
+      case "tunnel-drained":
+        return this.#tunnelDrained(message);
+      case "probe-paths":
+        return this.#probePaths();
       case "get-stats":
         return this.#emit(this.#report(message.requestId));
       case "stop":
@@ -148,9 +174,10 @@ export class DataPlane {
       if (sending !== null && session.takeRekeyWish()) {
         this.#emit({ kind: "rekey-needed", id: session.id, epoch: sending.epoch });
       }
+      this.#lookAtPaths(session, nowMs);
       this.#speak(session);
       if (session.sending !== null && session.lossReports.due(session.recordsLost, nowMs)) {
-        this.#sendKeepalive(session, false);
+        this.#sendKeepalive(session, session.path, false, false);
       }
     }
     if (++this.#ticks % TICKS_PER_REPORT === 0) {
@@ -182,6 +209,9 @@ export class DataPlane {
     const { id, peerOffload, endpoint, allowedIps, rates } = message;
     const session = new Session(id, peerOffload, endpoint ?? null, this.#keepaliveMs, this.#maxDatagramBytes);
     this.#setRates(session, rates ?? null);
+    session.followsPath = this.#transport === null;
+    const nowMs = this.#clock.monotonicMs();
+    this.#paths.set(id, new SessionPaths(session, this.#transport, this.#keepaliveMs, nowMs));
     this.#sessions.add(session, allowedIps);
   }
 
@@ -200,19 +230,89 @@ export class DataPlane {
   /** Sends the keep-alive that is due, if one is. */
   #speak(session: Session): void {
     const due = session.tick(this.#clock.monotonicMs());
-    if (due !== null) this.#sendKeepalive(session, due === "confirm");
+    if (due !== null) this.#sendKeepalive(session, session.path, due === "confirm", false);
   }
 
-  #sendKeepalive(session: Session, replyWanted: boolean): void {
-    const message = session.keepaliveMessage(replyWanted, this.#clock.monotonicMs());
-    this.#outbound.sendMessage(session, RecordType.keepalive, encodeKeepalive(message));
-  }
-
-  #reply(session: Session): void {
+  #sendKeepalive(session: Session, path: TransportName, replyWanted: boolean, probe: boolean): void {
     const nowMs = this.#clock.monotonicMs();
-    if (nowMs - (this.#lastReplyMs.get(session) ?? -Infinity) < REPLY_EVERY_MS) return;
-    this.#lastReplyMs.set(session, nowMs);
-    this.#sendKeepalive(session, false);
+    const message = session.keepaliveMessage(replyWanted, nowMs, probe);
+    if (replyWanted) this.#paths.get(session.id)?.asked(path, message.sentAtUs, nowMs);
+    const aside = path === session.path ? null : path === "tcp" ? "stream" : session.endpoint;
+    this.#outbound.sendMessage(session, RecordType.keepalive, encodeKeepalive(message), aside);
+  }
+
+  /** Answers a probe where it came from, all else where the session is. */
+  #reply(session: Session, probe: boolean, from: HostPort | null): void {
+    const nowMs = this.#clock.monotonicMs();
+    const path = from === null ? "tcp" : "udp";
+    const last = this.#lastReplyMs.get(session) ?? {};
+    if (nowMs - (last[path] ?? -Infinity) < REPLY_EVERY_MS) return;
+    this.#lastReplyMs.set(session, { ...last, [path]: nowMs });
+    const message = session.keepaliveMessage(false, nowMs, probe);
+    const aside: MessageWay | null = probe ? (from ?? "stream") : null;
+    this.#outbound.sendMessage(session, RecordType.keepalive, encodeKeepalive(message), aside);
+  }
+
+  // --- Paths ---
+
+  /** Asks what is to be asked, and tells what has changed. */
+  #lookAtPaths(session: Session, nowMs: number): void {
+    const paths = this.#paths.get(session.id);
+    if (paths === undefined || session.sending === null) return;
+    const { id } = session;
+    const { asks, moved, presence } = paths.tick(nowMs);
+    if (moved !== null) {
+      this.#emit({ kind: "transport-moved", id, ...moved });
+      // what waited for the stream may go by UDP now
+      this.#outbound.unblock();
+    }
+    if (presence !== null) this.#emit({ kind: "presence-changed", id, ...presence });
+    for (const { path, probe } of asks) this.#sendKeepalive(session, path, true, probe);
+  }
+
+  #streamWay(): StreamWay {
+    const output = new StreamOutput(this.#emit);
+    const paths = this.#paths;
+    return {
+      send: (session, header, body, tag, urgent) => {
+        const own = paths.get(session.id);
+        return own === undefined ? "failed" : output.push(session.id, own, header, body, tag, urgent);
+      },
+      flush: () => output.flush(),
+      get isAlone() {
+        return paths.size === 1;
+      },
+    };
+  }
+
+  #setStream({ id, up }: SetStream): void {
+    this.#paths.get(id)?.streamChanged(up);
+    const session = this.#sessions.get(id);
+    if (session !== undefined) this.#lookAtPaths(session, this.#clock.monotonicMs());
+    this.#outbound.unblock();
+  }
+
+  #tunnelIn({ id, records }: TunnelIn): void {
+    const session = this.#sessions.get(id);
+    let bytes = 0;
+    for (const record of records) {
+      bytes += record.length;
+      if (session !== undefined) this.#inbound.receiveStreamed(session, record);
+    }
+    this.#emit({ kind: "tunnel-taken", id, bytes });
+  }
+
+  #tunnelDrained({ id, bytes }: TunnelDrained): void {
+    this.#paths.get(id)?.drained(bytes);
+    this.#outbound.unblock();
+  }
+
+  #probePaths(): void {
+    const nowMs = this.#clock.monotonicMs();
+    for (const session of this.#sessions.all()) {
+      this.#paths.get(session.id)?.doubt();
+      this.#lookAtPaths(session, nowMs);
+    }
   }
 
   #endpointMoved(session: Session): void {
@@ -248,6 +348,7 @@ function statsOf(session: Session, nowMs: number): SessionStats {
   return {
     id: session.id,
     endpoint: session.endpoint === null ? null : { ...session.endpoint },
+    transport: session.path,
     epoch: session.sending?.epoch ?? null,
     rxBytes: session.rxBytes,
     txBytes: session.txBytes,

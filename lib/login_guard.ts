@@ -10,6 +10,7 @@ import { type AccessList, isAllowed } from "./access_list.ts";
 import type { Refusal } from "./handshake.ts";
 import { HandshakeLimiter, type HandshakeRates } from "./handshake_limiter.ts";
 import { type Ban, Lockout, type MaxFailures } from "./lockout.ts";
+import type { BanStatus } from "./status.ts";
 
 /** Why a connection is cut off before TLS. */
 export type DoorRefusal = "not-allowed" | "rate-limited";
@@ -62,4 +63,9 @@ export class LoginGuard {
   lift(value: string, nowMs: number): readonly Ban[] {
     return this.#lockout.lift(value, nowMs);
   }
+}
+
+/** A ban for the status. */
+export function toBanStatus({ subject, value, untilMs }: Ban, nowMs: number): BanStatus {
+  return { subject, value, secondsLeft: Math.ceil((untilMs - nowMs) / 1000) };
 }

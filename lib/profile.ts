@@ -39,6 +39,7 @@ const entries = {
   "allow-lan": v.optional(v.boolean("expected true or false")),
   "kill-switch": v.optional(v.boolean("expected true or false")),
   dns: v.optional(texts),
+  transport: v.optional(v.picklist(["auto", "udp", "tcp"], "expected auto, udp or tcp")),
   "no-dns": v.optional(v.boolean("expected true or false")),
 };
 const schema = v.strictObject(entries);

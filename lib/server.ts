@@ -11,16 +11,22 @@ import { formatHostPort, type HostPort, parsePrefix } from "./address.ts";
 import { AddressPool } from "./address_pool.ts";
 import { type AuditSink, NO_AUDIT } from "./audit_event.ts";
 import type { GoodbyeCode, Hello, SessionConfig } from "./control_message.ts";
-import type { EpochKeys, FromDataPlane, StatsReport } from "./data_plane_message.ts";
+import type {
+  EpochKeys,
+  FromDataPlane,
+  PresenceChanged,
+  StatsReport,
+  TransportMoved,
+} from "./data_plane_message.ts";
 import { OmailError, UsageError } from "./errors.ts";
 import type { Refusal } from "./handshake.ts";
 import { limitKey } from "./handshake_limiter.ts";
 import { MAX_PENDING_PER_ADDRESS, MAX_PUSHED_ROUTES } from "./limits.ts";
 import type { Ban } from "./lockout.ts";
-import { LoginGuard } from "./login_guard.ts";
+import { LoginGuard, toBanStatus } from "./login_guard.ts";
 import { ResumeTokens } from "./resume_tokens.ts";
 import { ServerAccounts } from "./server_accounts.ts";
-import { loginMethod, recordEnd, recordLogin, recordRefusal } from "./server_audit.ts";
+import { loginMethod, recordBans, recordEnd, recordLogin, recordRefusal } from "./server_audit.ts";
 import {
   acceptsCertificates,
   certificateProblem,
@@ -31,14 +37,14 @@ import { type ConnectedSession, type ConnectionEvents, ServerConnection } from "
 import {
   checkReloadable,
   DEFAULT_SERVER_TIMINGS,
-  type EnrolClient,
+  noEnrolment,
   type ReloadableOptions,
   type RunningServer,
   type ServerOptions,
   type ServerTimings,
 } from "./server_options.ts";
 import { type PolicyContext, ServerPolicy } from "./server_policy.ts";
-import { ServerSessions, toSessionStatus } from "./server_sessions.ts";
+import { fieldsOf, ServerSessions, toSessionStatus } from "./server_sessions.ts";
 import { ServerUsers } from "./server_users.ts";
 import { StatsRequests } from "./stats_requests.ts";
 import type { ServerStatus } from "./status.ts";
@@ -179,11 +185,8 @@ class ControlServer implements RunningServer, ConnectionEvents {
       address: formatHostPort({ host: listen.host, port: this.port }),
       uptimeSeconds: Math.floor((nowMs - this.#startedMs) / 1000),
       sessions: this.#sessions.all().map((session) => toSessionStatus(session, nowMs, clock.wallMs())),
-      bans: this.#guard.bans(nowMs).map(({ subject, value, untilMs }) => ({
-        subject,
-        value,
-        secondsLeft: Math.ceil((untilMs - nowMs) / 1000),
-      })),
+      gone: this.#sessions.gone,
+      bans: this.#guard.bans(nowMs).map((ban) => toBanStatus(ban, nowMs)),
       refusals: { ...this.#listener?.failures, "log-in-refused": this.#refusals },
       totals: { ...this.#sessions.totals(), drops: this.#drops },
     };
@@ -292,7 +295,7 @@ class ControlServer implements RunningServer, ConnectionEvents {
     keys: EpochKeys,
     hello: Hello,
   ): ConnectedSession | null {
-    const { clock, log } = this.#options;
+    const { clock, log, dataPlane } = this.#options;
     const session = this.#sessions.find(sessionId);
     if (session === undefined) return null;
     const isNew = session.epoch < 0;
@@ -301,9 +304,11 @@ class ControlServer implements RunningServer, ConnectionEvents {
     session.controlEndpoint = connection.remote;
     session.controlSeenMs = clock.monotonicMs();
     this.#tokens.stopExpiry(session.id);
+    replaced?.stream?.close(true);
     replaced?.close("replaced", "The session was resumed on another connection");
     if (isNew) this.#accounts.opened(session, hello.features.offload);
     this.rekeyed(session, keys);
+    connection.openStream(dataPlane, session);
     log.info(isNew ? "client connected" : "client resumed its session", fieldsOf(session));
     this.#guard.succeeded(session.user, connection.remote.host);
     recordLogin(this.#audit, session, loginMethod(session, hello));
@@ -316,7 +321,7 @@ class ControlServer implements RunningServer, ConnectionEvents {
   }
 
   left(session: ConnectedSession, reason: string): void {
-    if (!this.#forget(session, "bye", reason)) return;
+    if (!this.#forget(session, "bye", `The client left: ${reason}`)) return;
     this.#options.log.info("client left", { ...fieldsOf(session), reason });
   }
 
@@ -329,14 +334,12 @@ class ControlServer implements RunningServer, ConnectionEvents {
     if (this.#guard.refusalFor(user, host, nowMs) !== null) return;
     recordRefusal(this.#audit, user, connection.remote, refusal.reason);
     if (refusal.guessed !== true) return;
-    for (const { subject, value, failures, seconds } of this.#guard.failed(user, host, nowMs)) {
-      log.warn(`too many failed log-ins: ${subject} shut out`, { [subject]: value, failures, seconds });
-      this.#audit.record({ type: "ban", subject, value, failures, seconds });
-    }
+    recordBans(this.#audit, log, this.#guard.failed(user, host, nowMs));
   }
 
   lost(session: ConnectedSession, connection: ServerConnection): void {
     if (session.connection !== connection) return;
+    connection.stream?.close(false);
     session.connection = null;
     this.#tokens.startExpiry(session.id, this.#options.clock.monotonicMs());
     if (this.#sessions.find(session.id) === session)
@@ -389,8 +392,10 @@ class ControlServer implements RunningServer, ConnectionEvents {
   }
 
   #forget(session: ConnectedSession, code: GoodbyeCode, reason: string): boolean {
-    if (!this.#sessions.remove(session)) return false;
-    recordEnd(this.#audit, session, code, reason, this.#options.clock.wallMs());
+    const wallMs = this.#options.clock.wallMs();
+    if (!this.#sessions.remove(session, reason, wallMs)) return false;
+    session.connection?.stream?.close(true);
+    recordEnd(this.#audit, session, code, reason, wallMs);
     void this.#membersChanged();
     this.#tokens.forget(session.id);
     session.connection = null;
@@ -400,6 +405,18 @@ class ControlServer implements RunningServer, ConnectionEvents {
 
   // --- What the data plane tells ---
 
+  #pathChanged(message: TransportMoved | PresenceChanged): void {
+    const { log } = this.#options;
+    const session = this.#sessions.find(message.id);
+    if (session === undefined) return;
+    const fields = fieldsOf(session);
+    if (message.kind === "transport-moved")
+      return log.info("path of the data changed", { ...fields, to: message.to });
+    session.alive = message.alive;
+    if (message.alive) return log.info("client is heard again", fields);
+    log.info("client is silent", { ...fields, seconds: (message.silentMs / 1000).toFixed(1) });
+  }
+
   #fromDataPlane(message: FromDataPlane): void {
     const { log, clock } = this.#options;
     switch (message.kind) {
@@ -408,6 +425,12 @@ class ControlServer implements RunningServer, ConnectionEvents {
         this.#accounts.count(message.sessions);
         this.#drops = message.drops;
         return this.#stats.arrived(message.requestId);
+      case "tunnel-out":
+      case "tunnel-taken":
+        return this.#sessions.find(message.id)?.connection?.stream?.fromDataPlane(message);
+      case "transport-moved":
+      case "presence-changed":
+        return this.#pathChanged(message);
       case "rekey-needed":
         return this.#sessions.find(message.id)?.connection?.send({ type: "rekey-request" });
       case "epoch-confirmed":
@@ -423,18 +446,6 @@ class ControlServer implements RunningServer, ConnectionEvents {
         return;
     }
   }
-}
-
-const noEnrolment: EnrolClient = () =>
-  Promise.resolve({ refusal: { code: "refused", reason: "Cannot enrol: this server does not" }, user: "" });
-
-function fieldsOf(session: ConnectedSession) {
-  return {
-    session: session.id,
-    user: session.user,
-    endpoint: formatHostPort(session.controlEndpoint),
-    addresses: session.lease.map((prefix) => prefix.address.text).join(","),
-  };
 }
 
 function randomBytes(length: number): Uint8Array<ArrayBuffer> {

@@ -3,6 +3,8 @@
 import { formatHostPort, type HostPort } from "./address.ts";
 import type { AuditSink, LoginMethod } from "./audit_event.ts";
 import type { Hello } from "./control_message.ts";
+import type { Ban } from "./lockout.ts";
+import type { Log } from "./log.ts";
 import type { ServerSession } from "./server_sessions.ts";
 
 type Session = ServerSession<unknown>;
@@ -34,6 +36,14 @@ export function recordRefusal(audit: AuditSink, user: string, endpoint: HostPort
     endpoint: formatHostPort(endpoint),
     reason,
   });
+}
+
+/** Somebody is shut out from now on: told in the log, too. */
+export function recordBans(audit: AuditSink, log: Log, bans: readonly Ban[]): void {
+  for (const { subject, value, failures, seconds } of bans) {
+    log.warn(`too many failed log-ins: ${subject} shut out`, { [subject]: value, failures, seconds });
+    audit.record({ type: "ban", subject, value, failures, seconds });
+  }
 }
 
 /** A session ended; its counters are the newest that the data plane told. */

@@ -55,6 +55,10 @@ export type EnrolClient = (
   request: Uint8Array<ArrayBuffer>,
 ) => Promise<Enrolment>;
 
+/** For a server without an authority. */
+export const noEnrolment: EnrolClient = () =>
+  Promise.resolve({ refusal: { code: "refused", reason: "Cannot enrol: this server does not" }, user: "" });
+
 export interface ServerOptions extends ReloadableOptions {
   /** An empty host means every address; port 0 lets the kernel choose. */
   readonly listen: HostPort;

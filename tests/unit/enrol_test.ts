@@ -5,10 +5,12 @@ import { initAuthority, openAuthority } from "../../lib/ca_authority.ts";
 import { makeKey, makeRequest } from "../../lib/ca_issue.ts";
 import { certificateFingerprint } from "../../lib/certificate.ts";
 import { readClientTrust } from "../../lib/certificate_check.ts";
+import type { AuditEvent, AuditSink } from "../../lib/audit_event.ts";
 import { enrol } from "../../lib/enrol_client.ts";
 import { enrolClient } from "../../lib/enrol_server.ts";
 import { writeEnrolToken } from "../../lib/enrol_store.ts";
 import type { EnrolUri } from "../../lib/enrol_uri.ts";
+import { MAX_ADDRESS_FAILURES } from "../../lib/limits.ts";
 import { RefusedError } from "../../lib/errors.ts";
 import { encodeProfileLine } from "../../lib/profile.ts";
 import { PASSWORD_ONLY } from "../../lib/server_certificates.ts";
@@ -33,7 +35,7 @@ const profile = encodeProfileLine({
 });
 
 /** A server with an authority that enrols clients. */
-async function enrollingServer(): Promise<{
+async function enrollingServer(audit?: AuditSink): Promise<{
   server: TestServer;
   stateDir: string;
   caPem: string;
@@ -51,6 +53,7 @@ async function enrollingServer(): Promise<{
       trust: await readClientTrust({ ca: { pem: ca.certPem, what: "ca" }, crl: null }, Date.now()),
     },
     enrol: (token, csr) => enrolClient(stateDir, token, csr, Date.now()),
+    ...(audit === undefined ? {} : { audit }),
   });
   return { server, stateDir, caPem: ca.certPem, pin: certificateFingerprint(ca.certPem) };
 }
@@ -111,6 +114,29 @@ test("wrong and expired tokens are refused, and a token for another server is no
   const other = pin.replace(/^../, pin.startsWith("00") ? "01" : "00");
   await expect(enrol(uriOf(server, good, other))).rejects.toBeInstanceOf(RefusedError);
   await enrol(uriOf(server, good, pin)); // so it is still good
+});
+
+test("guessing at tokens shuts the address out, and the audit log tells of it and of who enrolled", async () => {
+  const events: AuditEvent[] = [];
+  const audit = { record: (event: AuditEvent): void => void events.push(event), mayLogIn: true };
+  const { server, stateDir, pin } = await enrollingServer(audit);
+  const uri = uriOf(server, tokenIn(stateDir), pin);
+  await enrol(uri);
+  // a second use is no guess
+  await expect(enrol(uri)).rejects.toThrow("used before");
+  for (let i = 0; i < MAX_ADDRESS_FAILURES; i++)
+    await expect(enrol(uriOf(server, new Uint8Array(16).fill(i), pin))).rejects.toThrow("the token is wrong");
+  const good = uriOf(server, tokenIn(stateDir), pin);
+  await expect(enrol(good)).rejects.toThrow("Too many failed log-ins from this address");
+  const refused = { type: "refused", user: null, reason: "Cannot enrol: the token is wrong" };
+  expect(events).toMatchObject([
+    { type: "enrolled", user: "alice", serial: expect.stringMatching(/^[0-9a-f]+$/i) },
+    { type: "refused", user: "alice" },
+    ...Array.from({ length: MAX_ADDRESS_FAILURES }, () => refused),
+    { type: "ban", subject: "address", value: "127.0.0.1" },
+  ]);
+  server.server.lift("127.0.0.1");
+  await enrol(good);
 });
 
 test("a client's certificate of the same authority does not pass for the server's", async () => {

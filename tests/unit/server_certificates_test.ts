@@ -1,8 +1,10 @@
 import { afterEach, expect, test } from "bun:test";
+import type { AuditEvent } from "../../lib/audit_event.ts";
 import type { AuthMode } from "../../lib/auth_mode.ts";
 import { readClientTrust } from "../../lib/certificate_check.ts";
 import type { ClientOptions } from "../../lib/client.ts";
 import { systemClock } from "../../lib/clock.ts";
+import { MAX_ADDRESS_FAILURES } from "../../lib/limits.ts";
 import { RefusedError } from "../../lib/errors.ts";
 import {
   PASSWORD_ONLY,
@@ -56,6 +58,32 @@ test("a certificate logs in as the user it names, without any password", async (
   const client = harness.client(server, withCertificate(alice));
   await untilConnected(client);
   expect((await server.server.status()).sessions.map(({ user }) => user)).toEqual(["alice"]);
+});
+
+test("the audit log tells how each log-in was proved; who is shut out does not get in by certificate either", async () => {
+  const methods: string[] = [];
+  const record = (event: AuditEvent): void => void (event.type === "login" && methods.push(event.method));
+  const server = await startServer("any", { audit: { record, mayLogIn: true } });
+  for (const more of [withCertificate(alice), withCertificate(alice, { method: "password" }), {}]) {
+    const client = harness.client(server, more);
+    await untilConnected(client);
+    await client.client.stop();
+  }
+  expect(methods).toEqual(["certificate", "password+certificate", "password"]);
+  const wrong = { user: "bob", password: () => Promise.resolve("wrong") };
+  for (let i = 0; i < MAX_ADDRESS_FAILURES; i++) await refusalOf(harness.client(server, wrong));
+  expect(await refusalOf(harness.client(server, withCertificate(alice)))).toMatch(/Too many failed log-ins/);
+}, 30_000);
+
+test("networks and groups of a user without a password count", async () => {
+  const user = { name: "alice", password: null, groups: ["staff"] };
+  const server = await startServer("cert", { users: [{ ...user, denyFrom: ["127.0.0.0/8"] }] });
+  expect(server.server.groupsOf("alice")).toEqual(["staff"]);
+  expect(await refusalOf(harness.client(server, withCertificate(alice)))).toMatch(
+    /may not log in from this address/,
+  );
+  await server.server.reload({ users: [user] });
+  await untilConnected(harness.client(server, withCertificate(alice)));
 });
 
 test("a certificate comes back with its resume token after the connection was lost", async () => {
