@@ -5,6 +5,7 @@ import { hostname } from "node:os";
 import { initAuthority } from "../lib/ca_authority.ts";
 import { caPaths } from "../lib/ca_store.ts";
 import { certificateFingerprint } from "../lib/certificate.ts";
+import { recordChange } from "./audit_record.ts";
 import { daysFlag, printLine, readDays, readList, serverInstance } from "./cert_common.ts";
 import { issueServerCertificate } from "./cert_issue.ts";
 import { command } from "./command.ts";
@@ -32,7 +33,9 @@ async function init(flags: FlagValues): Promise<void> {
   const instance = await serverInstance(flags);
   const { certPem } = await initAuthority(instance.stateDir, { name, validDays }, Date.now());
   printLine(`Made the certificate authority "${name}" in "${caPaths(instance.stateDir).directory}"`);
-  printLine(`Fingerprint ${certificateFingerprint(certPem)}`);
+  const fingerprint = certificateFingerprint(certPem);
+  printLine(`Fingerprint ${fingerprint}`);
+  await recordChange(instance, "cert init", name, fingerprint);
   printLine("Keep a copy of that directory at a safe place: who has it decides who may log in");
   const hosts = readList(flags, "host");
   if (hosts.length > 0) await issueServerCertificate(instance, { hosts, validDays });

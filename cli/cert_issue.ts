@@ -3,11 +3,12 @@
 import type { CommandDef } from "citty";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { type Issued, type IssuedEntry, openAuthority } from "../lib/ca_authority.ts";
+import { type Issued, openAuthority } from "../lib/ca_authority.ts";
 import { type CaPair, writeServerPair } from "../lib/ca_store.ts";
 import { UsageError } from "../lib/errors.ts";
 import type { Instance } from "../lib/instance.ts";
 import { writePrivateFile } from "../lib/private_file.ts";
+import { recordChange } from "./audit_record.ts";
 import {
   daysFlag,
   DEFAULT_DAYS,
@@ -79,7 +80,7 @@ async function issue({ flags, positionals }: CommandInput): Promise<void> {
   writePrivateFile(certFile, issued.certPem, { replace: false });
   writePrivateFile(keyFile, issued.keyPem ?? "", { replace: false });
   if (!existsSync(caFile)) writePrivateFile(caFile, authority.certPem, { replace: false });
-  printIssued(name, issued, validDays);
+  await tellIssued(instance, "cert issue", name, issued, validDays);
   printLine(`Log in with: omail-client --cert ${certFile} --key ${keyFile} --ca ${caFile} --server HOST`);
 }
 
@@ -95,20 +96,11 @@ async function renew({ flags, positionals }: CommandInput): Promise<void> {
     );
   }
   if (entry.use === "server") return await issueServerCertificate(instance, { ...entry, validDays });
-  await renewClient(authority, entry, validDays, flags["out"]);
-}
-
-async function renewClient(
-  authority: ReturnType<typeof openAuthority>,
-  entry: IssuedEntry,
-  validDays: number,
-  out: unknown,
-): Promise<void> {
   const issued = await authority.renew(entry, validDays, Date.now());
-  const [certFile] = clientFiles(out, entry.name);
+  const [certFile] = clientFiles(flags["out"], entry.name);
   // the key stays: only the certificate beside it changes
   writePrivateFile(certFile, issued.certPem, { replace: true });
-  printIssued(entry.name, issued, validDays);
+  await tellIssued(instance, "cert renew", entry.name, issued, validDays);
   printLine(`Put "${certFile}" in the place of the old certificate; the key stays the same`);
 }
 
@@ -123,7 +115,7 @@ export async function issueServerCertificate(
   // the authority travels with it, so that a client can recognise the server by the authority's fingerprint
   const pair: CaPair = { certPem: issued.certPem + authority.certPem, keyPem: issued.keyPem ?? "" };
   const path = writeServerPair(instance.stateDir, pair);
-  printIssued(subject, issued, validDays);
+  await tellIssued(instance, "cert issue --server", subject, issued, validDays);
   printLine(`Wrote it with its key to "${path}", for ${hosts.join(", ")}`);
   printLine(await tellServer(instance));
 }
@@ -138,8 +130,14 @@ function refuseExisting(path: string): void {
     throw new UsageError(`Cannot write "${path}": it exists already, expected another --out DIR`);
 }
 
-function printIssued(name: string, { serial }: Issued, validDays: number): void {
-  printLine(
-    `Issued certificate ${serial} for "${name}", good until ${formatDay(Date.now() + validDays * DAY_MS)}`,
-  );
+async function tellIssued(
+  instance: Instance,
+  action: string,
+  name: string,
+  { serial }: Issued,
+  validDays: number,
+): Promise<void> {
+  const end = formatDay(Date.now() + validDays * DAY_MS);
+  printLine(`Issued certificate ${serial} for "${name}", good until ${end}`);
+  await recordChange(instance, action, name, `serial ${serial}, until ${end}`);
 }

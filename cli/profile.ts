@@ -9,6 +9,7 @@ import { hasAuthority } from "../lib/ca_store.ts";
 import { certificateFingerprint } from "../lib/certificate.ts";
 import { nameProblem } from "../lib/certificate_name.ts";
 import { parseDuration } from "../lib/config_field.ts";
+import { readClientSettings } from "../lib/config_client.ts";
 import { certificateFiles, type ServerSettings } from "../lib/config_server.ts";
 import { ENROL_TOKEN_BYTES, formatEnrolUri } from "../lib/enrol_uri.ts";
 import { writeEnrolToken } from "../lib/enrol_store.ts";
@@ -20,6 +21,7 @@ import { writePrivateFile } from "../lib/private_file.ts";
 import { encodeProfile, encodeProfileLine, type Profile } from "../lib/profile.ts";
 import { loadCertificate } from "../lib/server_identity.ts";
 import { loadX509, readCertificate } from "../lib/x509.ts";
+import { recordChange } from "./audit_record.ts";
 import { daysFlag, DEFAULT_DAYS, printLine, readDays, readList, serverSettings } from "./cert_common.ts";
 import { command, type CommandInput } from "./command.ts";
 import { type FlagValues, listFlag, switchFlag, valueFlag } from "./flags.ts";
@@ -62,7 +64,8 @@ async function makeProfile({ flags, positionals }: CommandInput): Promise<void> 
   const problem = nameProblem(name);
   if (problem !== null) throw new UsageError(`Cannot make a profile: ${problem}`);
   const settings = await serverSettings(flags);
-  const { stateDir } = openInstance("server", settings.tun, settings["state-dir"]);
+  const instance = openInstance("server", settings.tun, settings["state-dir"]);
+  const { stateDir } = instance;
   const auth = readAuth(name, flags, settings, stateDir);
   const identity = await serverIdentity(settings, stateDir);
   const profile: Profile = {
@@ -73,23 +76,32 @@ async function makeProfile({ flags, positionals }: CommandInput): Promise<void> 
     ...(identity.caPem === null ? { pin: [identity.pin] } : { ca: identity.caPem }),
     ...options(flags),
   };
+  checkOptions(profile);
   const validDays = readDays(flags, DEFAULT_DAYS);
   if (flags["qr"] === true || flags["token"] === true) {
     if (auth === "password")
       throw new UsageError("Cannot make a token for a log-in by password: expected --auth cert or both");
     // the token is worth nothing where nothing can be issued
     openAuthority(stateDir);
-    return await printToken(profile, identity.pin, validDays, stateDir, flags);
+    await printToken(profile, identity.pin, validDays, stateDir, flags);
+    return await recordChange(instance, "profile", name, "one-time token");
   }
-  await writeProfile(profile, validDays, auth === "password" ? null : openAuthority(stateDir), flags);
+  const serial = await writeProfile(
+    profile,
+    validDays,
+    auth === "password" ? null : openAuthority(stateDir),
+    flags,
+  );
+  await recordChange(instance, "profile", name, serial === null ? "no certificate" : `serial ${serial}`);
 }
 
+/** @returns the serial number of the certificate in it; null when it has none */
 async function writeProfile(
   profile: Profile,
   validDays: number,
   authority: CertificateAuthority | null,
   flags: FlagValues,
-): Promise<void> {
+): Promise<string | null> {
   const path = typeof flags["out"] === "string" ? flags["out"] : join(".", `${profile.name}.omail.json`);
   // what cannot be written must not leave a certificate behind
   writePrivateFile(path, "", { replace: false });
@@ -101,6 +113,7 @@ async function writeProfile(
     `Wrote "${path}"; ${issued === null ? "it holds no secret" : "it holds a key, so keep it secret"}`,
   );
   printLine(`Connect with: omail-client --profile ${path}`);
+  return issued?.serial ?? null;
 }
 
 async function printToken(
@@ -186,6 +199,11 @@ function readAuth(
   const auth = flags["auth"] ?? (byServer === "any" ? "cert" : byServer);
   if (auth === "cert" || auth === "both" || auth === "password") return auth;
   throw new UsageError(`--auth: Cannot use "${String(auth)}": expected cert, both or password`);
+}
+
+/** What the client would refuse is refused here. @throws {UsageError} naming the flag */
+function checkOptions({ name: _name, ...values }: Profile): void {
+  readClientSettings([{ values, describe: ([key]) => `--${key}` }]);
 }
 
 function options(flags: FlagValues): Partial<Profile> {

@@ -54,6 +54,9 @@ networkTest(
       /The server refused: Your certificate is no longer good: the certificate was revoked/,
     );
     expect((await server.status()).sessions).toEqual([]);
+    const audit = await mustOnServer(network, "audit", "show", "--user", "alice");
+    expect(audit).toMatch(/ login .*method=certificate/);
+    expect(audit).toMatch(/ revoked .*name=alice reason="by uid 0/);
     // also for a new connection, and beside the right password
     for (const auth of ["cert", "both"]) {
       expect(await refusal(network, [...alice, "--auth", auth])).toEqual({
