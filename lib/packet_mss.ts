@@ -8,7 +8,14 @@
 
 import { readUint16, writeUint16 } from "./bytes.ts";
 import { replaceWord } from "./checksum.ts";
-import { IPV4_HEADER_BYTES, IPV6_HEADER_BYTES, ipVersion, PROTOCOL_TCP } from "./packet.ts";
+import {
+  ipProtocol,
+  IPV4_HEADER_BYTES,
+  IPV6_HEADER_BYTES,
+  ipVersion,
+  PROTOCOL_TCP,
+  PROTOCOL_UDP,
+} from "./packet.ts";
 import { findTransport, transportOffset, transportProtocol } from "./packet_transport.ts";
 
 const TCP_HEADER_BYTES = 20;
@@ -35,6 +42,8 @@ export function clampMss(
   mtuBytes: number,
   checksumOpen: boolean,
 ): boolean {
+  // floods are made of these: no need to look for what is behind the header
+  if (end - offset < IPV4_HEADER_BYTES || ipProtocol(bytes, offset) === PROTOCOL_UDP) return false;
   const found = findTransport(bytes, offset, end);
   if (found < 0 || transportProtocol(found) !== PROTOCOL_TCP) return false;
   const tcp = transportOffset(found);

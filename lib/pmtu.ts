@@ -79,6 +79,8 @@ export class Pmtu {
   #largeSentMs = -Infinity;
   #confirmedMs = -Infinity;
   #raiseMs = Infinity;
+  /** When a size was refused last. */
+  #refusedMs = -Infinity;
   #oversizedProbes = 0;
 
   /** @param maxBytes largest UDP payload wanted: the outgoing interface's MTU less IP and UDP header, or less */
@@ -130,10 +132,21 @@ export class Pmtu {
     if (this.#currentBytes > this.#minBytes) this.#startTrial(this.#currentBytes, 2, nowMs);
   }
 
+  /**
+   * A datagram of this size came from the peer: paths are mostly alike both ways, so one that was refused may fit again. After
+   * PMTU_ERROR_RAISE_MS, so that a path which is narrow one way only is not asked all the time.
+   */
+  peerReached(datagramBytes: number, nowMs: number): void {
+    const over = this.#trial === null && !this.#searching && this.#currentBytes < this.#maxBytes;
+    if (!over || datagramBytes < this.#refusedBytes || nowMs < this.#refusedMs + PMTU_ERROR_RAISE_MS) return;
+    this.#forgetRefusals();
+  }
+
   /** The kernel refused to send a datagram of this size (EMSGSIZE): it will not fit this path for now. */
   tooBig(datagramBytes: number, nowMs: number): void {
     const known = datagramBytes === this.#refusedBytes && this.#refusalSure;
     if (known || datagramBytes > this.#refusedBytes || datagramBytes <= this.#minBytes) return;
+    this.#countOversized(datagramBytes);
     this.#refuse(datagramBytes, datagramBytes <= this.#baseBytes ? this.#minBytes : this.#baseBytes, nowMs);
     this.#refusalSure = true;
   }
@@ -267,13 +280,19 @@ export class Pmtu {
   /** Enough smaller sizes were answered beside the one in question: all above the largest of them are refused. */
   #fail(trial: Trial, nowMs: number): void {
     const refused = trial.sizes.findLast((size) => size > trial.largestAnswered)!;
-    this.#oversizedProbes += this.#outstanding.filter((probe) => probe.datagramBytes >= refused).length;
+    this.#countOversized(refused);
     this.#refuse(refused, trial.largestAnswered, nowMs);
+  }
+
+  /** Takes note that the probes on the way of at least `refused` bytes were lost for their size. */
+  #countOversized(refused: number): void {
+    this.#oversizedProbes += this.#outstanding.filter((probe) => probe.datagramBytes >= refused).length;
   }
 
   /** Takes note that `refused` is too large; the size in use, if it is not smaller, becomes `fallback`. */
   #refuse(refused: number, fallback: number, nowMs: number): void {
     this.#endTrial();
+    this.#refusedMs = nowMs;
     this.#refusalSure = refused === this.#refusedBytes;
     this.#refusedBytes = Math.min(this.#refusedBytes, refused);
     this.#searching = true;
