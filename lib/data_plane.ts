@@ -23,17 +23,20 @@ import { DropCounter } from "./drop_counter.ts";
 import type { DataLoop } from "./data_loop.ts";
 import type { Engine } from "./engine.ts";
 import { encodeKeepalive } from "./keepalive.ts";
+import { IPV4_OUTER_HEADER_BYTES, OUTER_HEADER_BYTES } from "./limits.ts";
+import { encodeProbe, type ProbeMessage } from "./probe_message.ts";
 import { RecordType } from "./protocol.ts";
 import { RateShaper } from "./rate_limit.ts";
 import { type RecordKeys, Session } from "./session.ts";
 import { SessionTable } from "./session_table.ts";
 import type { PacketDevice } from "./tun.ts";
+import { TunRouter } from "./tun_router.ts";
 import type { DatagramSocket } from "./udp.ts";
 
 /** How often time-outs and keep-alives are looked at. */
-const TICK_MS = 100;
+const TICK_MS = 50;
 /** Ticks between two reports that nobody asked for. */
-const TICKS_PER_REPORT = 10;
+const TICKS_PER_REPORT = 20;
 /** Least time between two answers to "reply wanted" of one session: it must not become a packet generator. */
 const REPLY_EVERY_MS = 10;
 
@@ -76,19 +79,13 @@ export class DataPlane {
     this.#emit = emit;
     this.#keepaliveMs = start.keepaliveMs;
     this.#maxDatagramBytes = start.maxDatagramBytes;
-    this.#outbound = new Outbound(
-      tun,
-      udp,
-      this.#sessions,
-      this.#drops,
-      engine,
-      start.maxDatagramBytes,
-      clock,
-    );
-    this.#inbound = new Inbound(tun, this.#sessions, this.#drops, engine, clock, {
-      epochConfirmed: (session, epoch) => emit({ kind: "epoch-confirmed", id: session.id, epoch }),
+    const router = new TunRouter(tun, this.#drops, clock, start.mtuBytes, start.role === "server");
+    this.#outbound = new Outbound(tun, udp, this.#sessions, this.#drops, engine, router, clock);
+    this.#inbound = new Inbound(tun, this.#sessions, this.#drops, engine, clock, start.mtuBytes, {
+      epochConfirmed: (session, epoch) => this.#epochConfirmed(session, epoch),
       endpointMoved: (session) => this.#endpointMoved(session),
       replyWanted: (session) => this.#reply(session),
+      probeReceived: (session, message) => this.#probeReceived(session, message),
     });
   }
 
@@ -119,7 +116,9 @@ export class DataPlane {
       case "set-epoch": {
         const session = this.#sessions.get(message.id);
         session?.installEpoch(this.#prepare(message.keys), message.sendNow);
-        if (session !== undefined) this.#speak(session);
+        if (session === undefined) return;
+        this.#speak(session);
+        this.#probePath(session);
         return;
       }
       case "set-rates":
@@ -149,6 +148,7 @@ export class DataPlane {
         this.#emit({ kind: "rekey-needed", id: session.id, epoch: sending.epoch });
       }
       this.#speak(session);
+      this.#probePath(session);
       if (session.sending !== null && session.lossReports.due(session.recordsLost, nowMs)) {
         this.#sendKeepalive(session, false);
       }
@@ -180,7 +180,14 @@ export class DataPlane {
 
   #addSession(message: AddSession): void {
     const { id, peerOffload, endpoint, allowedIps, rates } = message;
-    const session = new Session(id, peerOffload, endpoint ?? null, this.#keepaliveMs, this.#maxDatagramBytes);
+    const session = new Session(
+      id,
+      peerOffload,
+      endpoint ?? null,
+      this.#keepaliveMs,
+      this.#maxDatagramBytes,
+      this.#clock.monotonicMs(),
+    );
     this.#setRates(session, rates ?? null);
     this.#sessions.add(session, allowedIps);
   }
@@ -215,9 +222,44 @@ export class DataPlane {
     this.#sendKeepalive(session, false);
   }
 
+  #epochConfirmed(session: Session, epoch: number): void {
+    this.#emit({ kind: "epoch-confirmed", id: session.id, epoch });
+    // the sending key may work only since now
+    this.#probePath(session);
+  }
+
+  /** Sends the probes that are due, and takes over what is known of the path by now. */
+  #probePath(session: Session): void {
+    if (session.sending === null || session.endpoint === null) return;
+    for (const probe of session.path.poll(this.#clock.monotonicMs()))
+      this.#sendProbe(session, "probe", probe);
+    session.followPath();
+    const news = session.path.takeNews();
+    if (news === null) return;
+    this.#emit({ kind: "notice", level: "info", message: `path MTU of session ${session.id}: ${news}` });
+  }
+
+  #sendProbe(session: Session, kind: ProbeMessage["kind"], probe: Omit<ProbeMessage, "kind">): void {
+    const message = { kind, number: probe.number, datagramBytes: probe.datagramBytes };
+    this.#outbound.sendMessage(session, RecordType.probe, encodeProbe(message));
+  }
+
+  #probeReceived(session: Session, message: ProbeMessage): void {
+    const nowMs = this.#clock.monotonicMs();
+    if (message.kind === "probe") {
+      if (session.path.probed(message.datagramBytes, nowMs)) this.#sendProbe(session, "ack", message);
+      return;
+    }
+    session.path.acked(message.number, nowMs);
+    this.#probePath(session);
+  }
+
   #endpointMoved(session: Session): void {
     const endpoint = session.endpoint;
     if (endpoint === null) return;
+    // no probe at once: an endpoint that moves with every record must not be answered by a large datagram each time
+    session.path.moved(this.#clock.monotonicMs());
+    session.followPath();
     this.#emit({ kind: "endpoint-moved", id: session.id, endpoint: { ...endpoint } });
   }
 
@@ -244,6 +286,12 @@ export class DataPlane {
   }
 }
 
+/** The IP packet that carries the largest datagram known to arrive. */
+function pathMtuOf({ endpoint, path }: Session): number | null {
+  if (endpoint === null || !path.isKnown) return null;
+  return path.maxDatagramBytes + (endpoint.host.includes(":") ? OUTER_HEADER_BYTES : IPV4_OUTER_HEADER_BYTES);
+}
+
 function statsOf(session: Session, nowMs: number): SessionStats {
   return {
     id: session.id,
@@ -259,5 +307,7 @@ function statsOf(session: Session, nowMs: number): SessionStats {
     rttMs: session.rttMs,
     lossPercent: session.lossPercent,
     recordLimit: session.recordLimit,
+    datagramBytes: session.path.maxDatagramBytes,
+    pathMtu: pathMtuOf(session),
   };
 }

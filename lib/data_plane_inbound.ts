@@ -21,6 +21,8 @@ import type { Engine, RecordJob, RecordKey } from "./engine.ts";
 import { decodeKeepalive } from "./keepalive.ts";
 import { HEADER_BYTES, OPEN_IN_FLIGHT_BYTES, VNET_HEADER_BYTES } from "./limits.ts";
 import { packetLength } from "./packet.ts";
+import { clampMss } from "./packet_mss.ts";
+import { decodeProbe, type ProbeMessage } from "./probe_message.ts";
 import {
   datagramSize,
   isHeader,
@@ -38,7 +40,7 @@ import { segmentCount, segmentedBytes, writeSegments } from "./segment.ts";
 import type { ReceivingEpoch, Session } from "./session.ts";
 import type { SessionTable } from "./session_table.ts";
 import type { PacketDevice } from "./tun.ts";
-import { admitOffload, GSO_UDP_L4, vnetGsoType } from "./vnet_header.ts";
+import { admitOffload, GSO_UDP_L4, VNET_NEEDS_CSUM, vnetFlags, vnetGsoType } from "./vnet_header.ts";
 
 /** One record on its way from the socket to the TUN. */
 class OpenJob implements RecordJob {
@@ -87,6 +89,8 @@ export interface InboundEvents {
   endpointMoved(session: Session): void;
   /** The peer asked for a keep-alive at once. */
   replyWanted(session: Session): void;
+  /** A probe of the peer arrived, or its acknowledgement of one of ours. */
+  probeReceived(session: Session, message: ProbeMessage): void;
 }
 
 /** Drives the way in; see the top of the file. */
@@ -98,6 +102,7 @@ export class Inbound {
   readonly #drops: DropCounter;
   readonly #engine: Engine;
   readonly #clock: Clock;
+  readonly #mtuBytes: number;
   readonly #events: InboundEvents;
   readonly #jobs: OpenJob[] = [];
   #inFlightBytes = 0;
@@ -110,6 +115,7 @@ export class Inbound {
     drops: DropCounter,
     engine: Engine,
     clock: Clock,
+    mtuBytes: number,
     events: InboundEvents,
   ) {
     this.#tun = tun;
@@ -117,6 +123,7 @@ export class Inbound {
     this.#drops = drops;
     this.#engine = engine;
     this.#clock = clock;
+    this.#mtuBytes = mtuBytes;
     this.#events = events;
     this.gate = new RateGate({
       offload: tun.offload,
@@ -234,6 +241,7 @@ export class Inbound {
     if (moved) this.#events.endpointMoved(session);
     if (news === "confirmed") this.#events.epochConfirmed(session, epoch.epoch);
     if (job.type === RecordType.keepalive) return this.#keepalive(session, plaintext, nowMs);
+    if (job.type === RecordType.probe) return this.#probe(session, plaintext);
     session.lossReports.dataOpened();
     if (job.type === RecordType.data) this.#writePackets(session, plaintext);
     else if (this.#tun.offload) this.#writeOffloadPackets(session, plaintext);
@@ -246,10 +254,17 @@ export class Inbound {
     if (session.keepaliveReceived(message, nowMs)) this.#events.replyWanted(session);
   }
 
+  #probe(session: Session, plaintext: Uint8Array): void {
+    const message = decodeProbe(plaintext);
+    if (message === null) return this.#drops.add("packet-malformed");
+    this.#events.probeReceived(session, message);
+  }
+
   #writePackets(session: Session, plaintext: Uint8Array): void {
     for (let offset = 0; offset < plaintext.length;) {
       const length = packetLength(plaintext, offset, plaintext.length);
       if (length === 0) return this.#drops.add("packet-malformed");
+      clampMss(plaintext, offset, offset + length, this.#mtuBytes, false);
       if (!this.#sessions.sourceAllowed(session, plaintext, offset)) this.#drops.add("source-not-allowed");
       else if (this.#tun.offload) {
         this.#packetBuffer.set(plaintext.subarray(offset, offset + length), VNET_HEADER_BYTES);
@@ -281,7 +296,15 @@ export class Inbound {
       return this.#writePackets(session, segments);
     }
     const packets = segmentCount(plaintext, offset, length);
+    if (packets === 1) this.#clampMss(plaintext, offset, length);
     this.#write(session, plaintext, offset, VNET_HEADER_BYTES + length, length, packets);
+  }
+
+  /** A SYN is never a super-packet; its checksum may be open. */
+  #clampMss(plaintext: Uint8Array, offset: number, length: number): void {
+    const packet = offset + VNET_HEADER_BYTES;
+    const open = (vnetFlags(plaintext, offset) & VNET_NEEDS_CSUM) !== 0;
+    clampMss(plaintext, packet, packet + length, this.#mtuBytes, open);
   }
 
   #write(

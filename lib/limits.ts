@@ -54,6 +54,7 @@ export const MIN_PIECE_BYTES = 256;
 
 /** IPv6 and UDP header of the outer datagram, the larger of both families. */
 export const OUTER_HEADER_BYTES = 48;
+export const IPV4_OUTER_HEADER_BYTES = 28;
 /** Bytes that a record of one packet adds inside the outer UDP datagram. */
 export const RECORD_OVERHEAD_BYTES = HEADER_BYTES + TAG_BYTES;
 /** Ethernet's MTU, assumed for the outer path when the machine does not say. */
@@ -82,6 +83,9 @@ export const PMTU_RAISE_MS = 600_000;
 export const PMTU_ERROR_RAISE_MS = 60_000;
 /** Answers to one peer's probes: its trials send at most 40 a second. */
 export const PROBE_ANSWERS_PER_SECOND = 50;
+/** ICMP errors to inner hosts per second and at once; Linux gives 1,000 and 50 (icmp_msgs_per_sec, icmp_msgs_burst). */
+export const ICMP_ERRORS_PER_SECOND = 1_000;
+export const ICMP_ERRORS_BURST = 50;
 export const PROBE_ANSWERS_BURST = 50;
 
 /** Records per epoch whose replay is remembered; a power of two. WireGuard keeps 8,192 (RFC 6479 algorithm). */

@@ -109,6 +109,7 @@ function startMessage(
     bind,
     // One full inner packet is exactly one datagram.
     maxDatagramBytes: config.mtuBytes + RECORD_OVERHEAD_BYTES,
+    mtuBytes: config.mtuBytes,
     engine: config.engine,
     keepaliveMs: config.keepaliveMs,
   };

@@ -21,6 +21,7 @@ import type { RateShaper } from "./rate_limit.ts";
 import { Reassembly } from "./reassembly.ts";
 import { RecordLimit } from "./record_limit.ts";
 import { ReplayWindow } from "./replay_window.ts";
+import { SessionPath } from "./session_path.ts";
 
 /** Time between two tries to prove a new epoch to the peer: a lost keep-alive must not delay the first packet long. */
 const CONFIRM_EVERY_MS = 200;
@@ -62,6 +63,7 @@ export class Session {
   readonly id: number;
   readonly peerOffload: boolean;
   readonly reassembly = new Reassembly();
+  readonly path: SessionPath;
   endpoint: HostPort | null;
   sending: SendingEpoch | null = null;
   rxBytes = 0;
@@ -84,6 +86,8 @@ export class Session {
   overloaded = false;
 
   readonly #limit: RecordLimit;
+  /** The datagram size that the limit goes by. */
+  #datagramBytes: number;
   readonly #keepaliveMs: number;
   readonly #receiving: ReceivingEpoch[] = [];
   #waiting: SendingEpoch | null = null;
@@ -106,9 +110,12 @@ export class Session {
     endpoint: HostPort | null,
     keepaliveMs: number,
     maxDatagramBytes: number,
+    nowMs: number,
   ) {
     this.id = id;
-    this.#limit = new RecordLimit(maxDatagramBytes);
+    this.path = new SessionPath(maxDatagramBytes, nowMs);
+    this.#datagramBytes = this.path.maxDatagramBytes;
+    this.#limit = new RecordLimit(this.#datagramBytes);
     this.recordLimit = this.#limit.limit;
     this.peerOffload = peerOffload;
     this.endpoint = endpoint;
@@ -167,6 +174,14 @@ export class Session {
     this.txRecords++;
     this.#limit.recordSent(pieces);
     return sending.sequence++;
+  }
+
+  /** Lets the limit of a record follow the datagram size; to be called after {@link path} may have changed. */
+  followPath(): void {
+    if (this.path.maxDatagramBytes === this.#datagramBytes) return;
+    this.#datagramBytes = this.path.maxDatagramBytes;
+    this.#limit.setMaxDatagramBytes(this.#datagramBytes);
+    this.recordLimit = this.#limit.limit;
   }
 
   /** Whether to ask for a new epoch now; true once per epoch. */
@@ -229,7 +244,8 @@ export class Session {
       // a peer that lies, or a clock that wrapped twice, must not become a figure
       if (rttUs < 60_000_000) this.rttMs = rttUs / 1000;
     }
-    if (this.#limit.reported(message, nowMs)) this.recordLimit = this.#limit.limit;
+    const recordsSeen = this.path.reported(message.recordsSeen, message.recordsExpected, nowMs);
+    if (this.#limit.reported({ ...message, recordsSeen }, nowMs)) this.recordLimit = this.#limit.limit;
     this.#measureLoss();
     return message.replyWanted;
   }
