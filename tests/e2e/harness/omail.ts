@@ -27,6 +27,7 @@ export interface SessionStatus {
   readonly txBytes: number;
   readonly rxPackets: number;
   readonly txPackets: number;
+  readonly datagramBytes: number | null;
 }
 
 export interface ServerStatus {
@@ -41,6 +42,8 @@ export interface ClientStatus {
   readonly server: string;
   readonly transport: string;
   readonly addresses: readonly string[];
+  readonly datagramBytes: number | null;
+  readonly drops: Readonly<Record<string, number>>;
 }
 
 export type Role = "server" | "client";
