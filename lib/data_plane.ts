@@ -33,7 +33,7 @@ import type { PacketDevice } from "./tun.ts";
 import { TunRouter } from "./tun_router.ts";
 import type { DatagramSocket } from "./udp.ts";
 
-/** How often time-outs and keep-alives are looked at. */
+/** How often time-outs, keep-alives and probes are looked at: twice in the time between two rounds of probes. */
 const TICK_MS = 50;
 /** Ticks between two reports that nobody asked for. */
 const TICKS_PER_REPORT = 20;
