@@ -79,7 +79,9 @@ export class DataPlane {
     this.#emit = emit;
     this.#keepaliveMs = start.keepaliveMs;
     this.#maxDatagramBytes = start.maxDatagramBytes;
-    const router = new TunRouter(tun, this.#drops, clock, start.mtuBytes, start.role === "server");
+    const router = new TunRouter(tun, this.#drops, clock, start.mtuBytes, start.role === "server", (error) =>
+      this.#sendPacket(error),
+    );
     this.#outbound = new Outbound(tun, udp, this.#sessions, this.#drops, engine, router, clock);
     this.#inbound = new Inbound(tun, this.#sessions, this.#drops, engine, clock, start.mtuBytes, {
       epochConfirmed: (session, epoch) => this.#epochConfirmed(session, epoch),
@@ -242,6 +244,14 @@ export class DataPlane {
   #sendProbe(session: Session, kind: ProbeMessage["kind"], probe: Omit<ProbeMessage, "kind">): void {
     const message = { kind, number: probe.number, datagramBytes: probe.datagramBytes };
     this.#outbound.sendMessage(session, RecordType.probe, encodeProbe(message));
+  }
+
+  /** Sends an IP packet of our own to the session of its destination. @returns false when none has it */
+  #sendPacket(packet: Uint8Array<ArrayBuffer>): boolean {
+    const session = this.#sessions.byDestination(packet, 0);
+    if (session === undefined) return false;
+    this.#outbound.sendMessage(session, RecordType.data, packet);
+    return true;
   }
 
   #probeReceived(session: Session, message: ProbeMessage): void {

@@ -1,6 +1,6 @@
 /**
- * What a router owes the packets that it takes from the TUN device: a lower MSS in a SYN, and an ICMP error, written back to
- * the device, when they cannot go on.
+ * What a router owes the packets that it takes from the TUN device: a lower MSS in a SYN, and an ICMP error when they cannot
+ * go on. It goes to the session of a client that sent the packet, else back to the device.
  *
  * The errors come from the address that the packet was for: the kernel takes no packet from outside whose source is its
  * own address, and none whose source it would not route to this device. Hosts match an error by the packet it quotes.
@@ -26,18 +26,28 @@ export class TunRouter {
   readonly #clock: Clock;
   readonly #mtuBytes: number;
   readonly #knowsAll: boolean;
+  readonly #toSession: (error: Uint8Array<ArrayBuffer>) => boolean;
   readonly #errors: TokenBucket;
 
   /**
    * @param mtuBytes the inner MTU
    * @param knowsAll nobody has the address of a packet without a session; a client's session may only be late
+   * @param toSession a server's way to its clients: sends a packet to the session of its destination, false when none has it
    */
-  constructor(tun: PacketDevice, drops: DropCounter, clock: Clock, mtuBytes: number, knowsAll: boolean) {
+  constructor(
+    tun: PacketDevice,
+    drops: DropCounter,
+    clock: Clock,
+    mtuBytes: number,
+    knowsAll: boolean,
+    toSession: (error: Uint8Array<ArrayBuffer>) => boolean,
+  ) {
     this.#tun = tun;
     this.#drops = drops;
     this.#clock = clock;
     this.#mtuBytes = mtuBytes;
     this.#knowsAll = knowsAll;
+    this.#toSession = toSession;
     this.#errors = new TokenBucket(ICMP_ERRORS_PER_SECOND, ICMP_ERRORS_BURST, clock.monotonicMs());
   }
 
@@ -65,8 +75,8 @@ export class TunRouter {
     this.#write(hostUnreachable(bytes, packet, end, destinationOf(bytes, packet)));
   }
 
-  #write(error: Uint8Array | null): void {
-    if (error === null) return;
+  #write(error: Uint8Array<ArrayBuffer> | null): void {
+    if (error === null || (this.#knowsAll && this.#toSession(error))) return;
     const vnetBytes = this.#tun.offload ? VNET_HEADER_BYTES : 0;
     const framed = new Uint8Array(vnetBytes + error.length);
     framed.set(error, vnetBytes);

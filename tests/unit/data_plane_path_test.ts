@@ -169,6 +169,15 @@ describe("inner packets", () => {
     expect([...error.subarray(12, 22)]).toEqual([10, 8, 0, 77, 192, 0, 2, 1, 3, 1]);
   });
 
+  test("for nobody, from a client: the answer goes to its session", async () => {
+    const pair = await connected();
+    pair.server.tun.inject(withVnet(buildPacket({ ...UP, destination: "10.8.0.77" })));
+    await until(() => pair.client.tun.written.length === 1);
+    const error = pair.client.tun.written[0]!.subarray(VNET_HEADER_BYTES);
+    expect([...error.subarray(12, 22)]).toEqual([10, 8, 0, 77, 10, 8, 0, 2, 3, 1]);
+    expect(pair.server.tun.written).toEqual([]);
+  });
+
   test("a client without a session stays silent: its applications wait for the tunnel", async () => {
     const pair = await connected();
     pair.client.plane.handle({ kind: "remove-session", id: 0x01020304 });
