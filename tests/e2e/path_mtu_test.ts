@@ -241,8 +241,7 @@ networkTest(
       INNER_SERVER,
     ]);
     expect(large.stdout).toMatch(/[Ff]rag needed.*mtu = 1420/);
-    const nobody = await machine.tryRun(["ping", "-n", "-c", "2", "-W", "2", "10.8.0.77"]);
-    expect(nobody.stdout).toContain("Destination Host Unreachable");
+    // not from a client: without a policy that allows it, a client's packet to another's address ends in the firewall
     const own = await network.server.tryRun(["ping", "-n", "-c", "1", "-W", "2", "10.8.0.78"]);
     expect(own.stdout).toContain("Destination Host Unreachable");
     // the client believes in 1,500 bytes now, its SYN says so, and what the server sees must not
