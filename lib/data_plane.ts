@@ -233,10 +233,10 @@ export class DataPlane {
   /** Sends the probes that are due, and takes over what is known of the path by now. */
   #probePath(session: Session): void {
     if (session.sending === null || session.endpoint === null) return;
-    for (const probe of session.path.poll(this.#clock.monotonicMs()))
+    for (const probe of session.outerPath.poll(this.#clock.monotonicMs()))
       this.#sendProbe(session, "probe", probe);
     session.followPath();
-    const news = session.path.takeNews();
+    const news = session.outerPath.takeNews();
     if (news === null) return;
     this.#emit({ kind: "notice", level: "info", message: `path MTU of session ${session.id}: ${news}` });
   }
@@ -257,10 +257,10 @@ export class DataPlane {
   #probeReceived(session: Session, message: ProbeMessage): void {
     const nowMs = this.#clock.monotonicMs();
     if (message.kind === "probe") {
-      if (session.path.probed(message.datagramBytes, nowMs)) this.#sendProbe(session, "ack", message);
+      if (session.outerPath.probed(message.datagramBytes, nowMs)) this.#sendProbe(session, "ack", message);
       return;
     }
-    session.path.acked(message.number, nowMs);
+    session.outerPath.acked(message.number, nowMs);
     this.#probePath(session);
   }
 
@@ -268,7 +268,7 @@ export class DataPlane {
     const endpoint = session.endpoint;
     if (endpoint === null) return;
     // no probe at once: an endpoint that moves with every record must not be answered by a large datagram each time
-    session.path.moved(this.#clock.monotonicMs());
+    session.outerPath.moved(this.#clock.monotonicMs());
     session.followPath();
     this.#emit({ kind: "endpoint-moved", id: session.id, endpoint: { ...endpoint } });
   }
@@ -297,7 +297,7 @@ export class DataPlane {
 }
 
 /** The IP packet that carries the largest datagram known to arrive. */
-function pathMtuOf({ endpoint, path }: Session): number | null {
+function pathMtuOf({ endpoint, outerPath: path }: Session): number | null {
   if (endpoint === null || !path.isKnown) return null;
   return path.maxDatagramBytes + (endpoint.host.includes(":") ? OUTER_HEADER_BYTES : IPV4_OUTER_HEADER_BYTES);
 }
@@ -317,7 +317,7 @@ function statsOf(session: Session, nowMs: number): SessionStats {
     rttMs: session.rttMs,
     lossPercent: session.lossPercent,
     recordLimit: session.recordLimit,
-    datagramBytes: session.path.maxDatagramBytes,
+    datagramBytes: session.outerPath.maxDatagramBytes,
     pathMtu: pathMtuOf(session),
   };
 }

@@ -318,7 +318,7 @@ export class Outbound {
     if (sending === null) return this.#drops.add("no-key");
     if (session.endpoint === null) return this.#drops.add("no-endpoint");
     const sealedBytes = plaintext.length + TAG_BYTES;
-    const { path } = session;
+    const path = session.outerPath;
     const pieces = type === RecordType.probe ? 1 : piecesFor(sealedBytes, path.maxDatagramBytes);
     const datagramBytes = HEADER_BYTES + pieceSize(sealedBytes, pieces);
     if (datagramBytes > path.largestSentBytes && type !== RecordType.probe)
@@ -372,7 +372,7 @@ export class Outbound {
     let result = this.#udp.sendRecord(job.header, body, job.tag, job.pieces, endpoint);
     if (result === "too-large") {
       const datagramBytes = HEADER_BYTES + pieceSize(readLength(job.header, 0), job.pieces);
-      job.session.path.tooBig(datagramBytes, this.#clock.monotonicMs());
+      job.session.outerPath.tooBig(datagramBytes, this.#clock.monotonicMs());
       if (readType(job.header, 0) === RecordType.probe) return true;
       // it was sealed as it is: the kernel cuts it this once
       result = this.#udp.sendFragments(job.header, body, job.tag, job.pieces, endpoint);

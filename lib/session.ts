@@ -63,7 +63,7 @@ export class Session {
   readonly id: number;
   readonly peerOffload: boolean;
   readonly reassembly = new Reassembly();
-  readonly path: SessionPath;
+  readonly outerPath: SessionPath;
   endpoint: HostPort | null;
   sending: SendingEpoch | null = null;
   rxBytes = 0;
@@ -113,8 +113,8 @@ export class Session {
     nowMs: number,
   ) {
     this.id = id;
-    this.path = new SessionPath(maxDatagramBytes, nowMs);
-    this.#datagramBytes = this.path.maxDatagramBytes;
+    this.outerPath = new SessionPath(maxDatagramBytes, nowMs);
+    this.#datagramBytes = this.outerPath.maxDatagramBytes;
     this.#limit = new RecordLimit(this.#datagramBytes);
     this.recordLimit = this.#limit.limit;
     this.peerOffload = peerOffload;
@@ -176,10 +176,10 @@ export class Session {
     return sending.sequence++;
   }
 
-  /** Lets the limit of a record follow the datagram size; to be called after {@link path} may have changed. */
+  /** Lets the limit of a record follow the datagram size; to be called after {@link outerPath} may have changed. */
   followPath(): void {
-    if (this.path.maxDatagramBytes === this.#datagramBytes) return;
-    this.#datagramBytes = this.path.maxDatagramBytes;
+    if (this.outerPath.maxDatagramBytes === this.#datagramBytes) return;
+    this.#datagramBytes = this.outerPath.maxDatagramBytes;
     this.#limit.setMaxDatagramBytes(this.#datagramBytes);
     this.recordLimit = this.#limit.limit;
   }
@@ -244,7 +244,7 @@ export class Session {
       // a peer that lies, or a clock that wrapped twice, must not become a figure
       if (rttUs < 60_000_000) this.rttMs = rttUs / 1000;
     }
-    const recordsSeen = this.path.reported(message.recordsSeen, message.recordsExpected, nowMs);
+    const recordsSeen = this.outerPath.reported(message.recordsSeen, message.recordsExpected, nowMs);
     if (this.#limit.reported({ ...message, recordsSeen }, nowMs)) this.recordLimit = this.#limit.limit;
     this.#measureLoss();
     return message.replyWanted;
