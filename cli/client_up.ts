@@ -39,6 +39,7 @@ export const UP_FLAGS = {
   ),
   dns: listFlag("IP", "DNS server to use through the tunnel, in place of those that the server pushes"),
   "no-dns": switchFlag("Leave this machine's DNS servers alone, and let queries out to them"),
+  transport: valueFlag("NAME", "What carries the data: udp, tcp (the TLS stream), or auto (default auto)"),
 } as const;
 
 export const upCommand: CommandDef = command({

@@ -29,6 +29,7 @@ async function showStatus(role: Role, flags: FlagValues): Promise<void> {
   process.stdout.write(flags["json"] === true ? `${JSON.stringify(reply)}\n` : text);
   // A script that only asks "is it up?" gets its answer without reading JSON.
   if ("state" in status && status.state !== "connected") {
-    throw new NotRunningError(`Not connected: the client is ${status.state}`);
+    const why = status.reason === null ? "" : `: ${status.reason}`;
+    throw new NotRunningError(`Not connected: the client is ${status.state}${why}`);
   }
 }

@@ -4,8 +4,9 @@ import type { ClientStatus, PathStatus, ServerStatus, SessionStatus } from "../l
 
 /** Loss in percent above which a path is worth a remark: TCP slows down visibly. */
 const LOSS_REMARK_PERCENT = 1;
-/** Silence in milliseconds worth a remark: two keep-alives of the default interval are missing. */
-const SILENCE_REMARK_MS = 25_000;
+/** Ended sessions are told of for an hour, the last few of them. */
+const GONE_REMARK_MS = 3_600_000;
+const GONE_REMARKS = 3;
 
 /** @param now milliseconds since the Unix epoch */
 export function formatServerStatus(status: ServerStatus, now: number): string {
@@ -20,7 +21,10 @@ export function formatServerStatus(status: ServerStatus, now: number): string {
   ]);
   const table =
     sessions.length === 0 ? "" : `\n${columns([SESSION_HEAD, ...sessions.map((s) => sessionRow(s, now))])}`;
-  const remarks = sessions.flatMap((session) => sessionRemarks(session, now));
+  const remarks = [
+    ...sessions.flatMap((session) => sessionRemarks(session, now)),
+    ...goneRemarks(status.gone, now),
+  ];
   return head + table + health([...remarks, ...dropRemark(totals.drops)]);
 }
 
@@ -43,6 +47,7 @@ export function formatClientStatus(status: ClientStatus, now: number): string {
   if (status.state === "connecting") remarks.push("The server has not answered yet; the log says why");
   if (status.state === "reconnecting")
     remarks.push("The connection was lost; routes stay in place until it is back");
+  if (status.reason !== null) remarks.push(`Not connected because: ${status.reason}`);
   if (status.lossPercent >= LOSS_REMARK_PERCENT)
     remarks.push(`The path loses ${status.lossPercent} % of the records`);
   return head + health([...remarks, ...dropRemark(status.drops)]);
@@ -51,6 +56,8 @@ export function formatClientStatus(status: ClientStatus, now: number): string {
 const SESSION_HEAD = [
   "id",
   "user",
+  "state",
+  "path",
   "endpoint",
   "addresses",
   "last heard",
@@ -65,6 +72,8 @@ function sessionRow(session: SessionStatus, now: number): string[] {
   return [
     String(session.id),
     session.user,
+    session.state,
+    session.transport,
     session.endpoint,
     session.addresses.join(","),
     formatAgo(now - session.lastSeenAt),
@@ -79,12 +88,22 @@ function sessionRow(session: SessionStatus, now: number): string[] {
 function sessionRemarks(session: SessionStatus, now: number): string[] {
   const remarks: string[] = [];
   const silentMs = now - session.lastSeenAt;
-  if (silentMs > SILENCE_REMARK_MS)
+  if (session.state === "silent")
     remarks.push(`Session ${session.id} (${session.user}) is silent for ${formatSpan(silentMs)}`);
   if (session.lossPercent >= LOSS_REMARK_PERCENT) {
     remarks.push(`Session ${session.id} (${session.user}) loses ${session.lossPercent} % of its records`);
   }
   return remarks;
+}
+
+function goneRemarks(gone: ServerStatus["gone"], now: number): string[] {
+  return gone
+    .filter(({ endedAt }) => now - endedAt < GONE_REMARK_MS)
+    .slice(0, GONE_REMARKS)
+    .map(
+      ({ id, user, endedAt, reason }) =>
+        `Session ${id} (${user}) ended ${formatAgo(now - endedAt)}: ${reason}`,
+    );
 }
 
 function dropRemark(drops: Readonly<Partial<Record<string, number>>>): string[] {

@@ -99,6 +99,7 @@ const path = {
   datagramBytes: v.nullable(count),
   pathMtu: v.nullable(count),
 };
+const transport = v.picklist(["udp", "tcp"]);
 const drops = v.record(v.string(), count);
 
 // Fields that a newer program adds are kept out of the way, so that an older command can still read its status.
@@ -115,7 +116,17 @@ const serverStatus = v.object({
       addresses: v.array(v.string()),
       connectedAt: count,
       lastSeenAt: count,
-      transport: v.literal("udp"),
+      transport,
+      state: v.picklist(["connected", "silent", "reconnecting"]),
+    }),
+  ),
+  gone: v.array(
+    v.object({
+      id: count,
+      user: v.string(),
+      addresses: v.array(v.string()),
+      endedAt: count,
+      reason: v.string(),
     }),
   ),
   bans: v.optional(
@@ -129,7 +140,8 @@ const clientStatus = v.object({
   ...path,
   state: v.picklist(["connecting", "connected", "reconnecting"]),
   server: v.string(),
-  transport: v.literal("udp"),
+  transport,
+  reason: v.nullable(v.string()),
   addresses: v.array(v.string()),
   connectedAt: v.nullable(count),
   lastSeenAt: v.nullable(count),

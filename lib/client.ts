@@ -11,49 +11,38 @@
  *   6. prepare         TUN and routes, by the caller, while 5 is under way      here
  *   7. confirm         a record of the server was opened; then keep alive       here, `client_link.ts`
  *
+ * After a sleep of the machine everything is asked whether it is still there, and waits are cut short (`wake_watch.ts`).
  * Routes stay in place while it reconnects: nothing leaves in the clear that was meant for the tunnel.
  */
 
+import { setTimeout as sleep } from "node:timers/promises";
 import { formatHostPort, type HostPort, parsePrefix } from "./address.ts";
 import { messageOf } from "./caught.ts";
 import { ClientDataPath } from "./client_data_path.ts";
 import { ClientDialer, type Dialed } from "./client_dialer.ts";
 import { ClientLink, type LinkEnd } from "./client_link.ts";
-import { goodbyeError, logIn } from "./client_login.ts";
+import { goodbyeError, isFinal, logIn } from "./client_login.ts";
 import {
   type ClientOptions,
   type ClientTimings,
   DEFAULT_CLIENT_TIMINGS,
   type RunningClient,
 } from "./client_options.ts";
+import { addressesOf, type HeldSession, presenceOf, resumable } from "./client_session.ts";
 import type { Clock } from "./clock.ts";
-import type { SessionConfig } from "./control_message.ts";
 import type { EpochKeys } from "./data_plane_message.ts";
-import { OmailError, RefusedError, UsageError } from "./errors.ts";
+import { OmailError, RefusedError } from "./errors.ts";
 import type { ClientGrant } from "./handshake.ts";
-import type { ResumableSession } from "./handshake_client.ts";
 import { type KnownServers, knownServersInMemory } from "./known_servers.ts";
-import { HANDSHAKE_TIMEOUT_MS, MAX_EPOCH } from "./limits.ts";
+import { HANDSHAKE_TIMEOUT_MS } from "./limits.ts";
 import { PasswordKeys, prepareText } from "./password.ts";
 import { Backoff } from "./reconnect.ts";
 import { Rekey } from "./rekey.ts";
 import { resolveServer } from "./resolve.ts";
 import { type ClientState, type ClientStatus, toPathStatus } from "./status.ts";
+import { WAKE_LOOK_MS, WakeWatch } from "./wake_watch.ts";
 
 export type { ClientOptions, RunningClient } from "./client_options.ts";
-
-/** What stays of a session while its connection is lost. */
-interface HeldSession {
-  readonly config: SessionConfig;
-  readonly endpoint: HostPort;
-  readonly server: HostPort;
-  /** Certificate that proved itself; the token goes to no other. */
-  readonly fingerprint: string | null;
-  readonly rekey: Rekey;
-  readonly connectedAtMs: number;
-  /** Null when the server has ended the session. */
-  token: Uint8Array<ArrayBuffer> | null;
-}
 
 /**
  * Starts a client; it runs until {@link RunningClient.stop} or a refusal.
@@ -85,6 +74,10 @@ class TunnelClient implements RunningClient {
   /** What `onConnected` was last called with, as text. */
   #prepared = "";
   #linkedMs = 0;
+  /** Why the state is not "connected". */
+  #reason: string | null = null;
+  /** Gives up the connection attempt, or the wait, that is under way. */
+  #hurry = new AbortController();
 
   constructor(options: ClientOptions) {
     const { servers, caPem = null, resolve = resolveServer, admit = () => Promise.resolve() } = options;
@@ -99,9 +92,11 @@ class TunnelClient implements RunningClient {
       log: options.log,
       offload: options.offload,
       confirmTimeoutMs: this.#timings.confirmTimeoutMs,
+      firstTransport: options.transport === "tcp" ? "tcp" : "udp",
       events: {
         onRekeyNeeded: () => this.#link?.requestRekey(),
         onStats: () => this.#watchSilence(),
+        onPresence: (alive, silentMs) => this.#presenceChanged(alive, silentMs),
         onFailed: (message) => this.#dataPlaneFailed(message),
       },
     });
@@ -111,7 +106,15 @@ class TunnelClient implements RunningClient {
   }
 
   start(): void {
-    this.#run().then(this.#end.resolve, this.#end.reject);
+    const { clock } = this.#options;
+    const watch = new WakeWatch(clock.monotonicMs(), clock.wallMs());
+    const timer = setInterval(() => {
+      const sleptMs = watch.look(clock.monotonicMs(), clock.wallMs());
+      if (sleptMs !== null) this.probe(`the machine slept for ${Math.round(sleptMs / 1000)} s`);
+    }, WAKE_LOOK_MS);
+    this.#run()
+      .finally(() => clearInterval(timer))
+      .then(this.#end.resolve, this.#end.reject);
   }
 
   async status(): Promise<ClientStatus> {
@@ -120,9 +123,9 @@ class TunnelClient implements RunningClient {
     const session = this.#session;
     const server = session?.server ?? servers[0];
     return {
-      state: this.#state,
+      ...presenceOf(this.#state, this.#reason, this.#dataPath.alive),
       server: server === undefined ? "" : formatHostPort(server),
-      transport: "udp",
+      transport: this.#dataPath.transport,
       addresses: session === null ? [] : addressesOf(session.config),
       sessionId: session?.config.sessionId ?? null,
       connectedAt: session?.connectedAtMs ?? null,
@@ -135,6 +138,14 @@ class TunnelClient implements RunningClient {
   rekey(): boolean {
     this.#link?.requestRekey();
     return this.#link !== null;
+  }
+
+  probe(why: string): void {
+    this.#options.log.info("asking whether the server is there", { why });
+    this.#dataPath.probe();
+    this.#link?.probe();
+    this.#backoff.reset();
+    this.#hurry.abort();
   }
 
   async stop(): Promise<void> {
@@ -150,15 +161,19 @@ class TunnelClient implements RunningClient {
     const { clock, log, onDisconnected } = this.#options;
     const { signal } = this.#stopping;
     while (!signal.aborted) {
-      const reason = await this.#connectOnce();
+      this.#hurry = new AbortController();
+      const reason = await this.#connectOnce(AbortSignal.any([signal, this.#hurry.signal]));
       if (signal.aborted) break;
+      this.#reason = reason;
       if (this.#state === "connected") {
         this.#state = "reconnecting";
         onDisconnected();
       }
       const waitMs = this.#backoff.next(clock.monotonicMs(), Math.random());
       log.warn("not connected, trying again", { reason, waitMs: Math.round(waitMs) });
-      await sleep(waitMs, signal);
+      this.#hurry = new AbortController();
+      const wake = AbortSignal.any([signal, this.#hurry.signal]);
+      await sleep(waitMs, undefined, { signal: wake }).catch(() => undefined);
     }
     this.#dataPath.remove();
   }
@@ -166,20 +181,23 @@ class TunnelClient implements RunningClient {
   /**
    * One connection from beginning to end.
    *
+   * @param signal gives the dial and the log-in up
    * @returns why it ended, or did not come about
    * @throws {RefusedError | UsageError} when trying again cannot help; the error of `onConnected`
    */
-  async #connectOnce(): Promise<string> {
+  async #connectOnce(signal: AbortSignal): Promise<string> {
     let dialed: Dialed | null = null;
     let grant: ClientGrant;
     try {
-      dialed = await this.#dialer.dial(this.#stopping.signal); // steps 1 and 2
-      grant = await this.#logIn(dialed); // steps 3 and 4
+      dialed = await this.#dialer.dial(signal); // steps 1 and 2
+      grant = await this.#logIn(dialed, signal); // steps 3 and 4
     } catch (error) {
       // a question that was given up because of that
       if (this.#stopping.signal.aborted) return messageOf(error);
-      if (error instanceof UsageError) throw error;
-      if (error instanceof RefusedError && !this.#isDoubtful(dialed)) throw error;
+      const hasAlternative = this.#session !== null || this.#dialer.count > 1;
+      if (isFinal(error, this.#session !== null, hasAlternative, this.#isDoubtful(dialed))) throw error;
+      // the next try is with another server, if there is one
+      if (dialed !== null && !signal.aborted) this.#dialer.demote(dialed.server);
       return messageOf(error);
     }
     if (this.#stopping.signal.aborted) return "the client stops";
@@ -190,9 +208,10 @@ class TunnelClient implements RunningClient {
       this.#session = session;
       const { config, endpoint } = session;
       const confirmed = this.#dataPath.install(config, endpoint, grant.keys, grant.resumed); // step 5
+      this.#dataPath.attachStream(dialed.connection, () => link.noteHeard());
       const prepared = this.#prepare(session); // step 6
-      const ready = Promise.all([prepared, confirmed]).then(() => null); // step 7
-      const ended = await Promise.race([ending, ready]);
+      const ready = Promise.all([prepared, this.#confirmedOrAbandoned(confirmed, dialed.server, link)]); // step 7
+      const ended = await Promise.race([ending, ready.then(() => null)]);
       // never leave it at work behind our back, and never lose its error
       await prepared;
       if (ended === null) this.#connected(session, grant.resumed);
@@ -200,8 +219,22 @@ class TunnelClient implements RunningClient {
     } finally {
       this.#link = null;
       this.#dataPath.endConfirm();
+      this.#dataPath.detachStream();
       link.close("bye", "the client ends");
     }
+  }
+
+  /** A server whose data does not come through makes room for the next one, if there is one. */
+  async #confirmedOrAbandoned(confirmed: Promise<void>, server: HostPort, link: ClientLink): Promise<void> {
+    if (this.#dialer.count === 1) return await confirmed;
+    const giveUp = (): void => {
+      this.#dialer.demote(server);
+      link.abandon("no record came back");
+    };
+    const timer = setTimeout(giveUp, 2 * this.#timings.confirmTimeoutMs);
+    await Promise.race([confirmed, link.ended]);
+    clearTimeout(timer);
+    return await confirmed;
   }
 
   /**
@@ -213,7 +246,7 @@ class TunnelClient implements RunningClient {
     return held !== null && dialed?.connection.peerFingerprint !== held.fingerprint;
   }
 
-  #logIn({ connection, server }: Dialed): Promise<ClientGrant> {
+  #logIn({ connection, server }: Dialed, signal: AbortSignal): Promise<ClientGrant> {
     const { program, offload, code } = this.#options;
     const held = this.#session;
     const addresses = held === null ? this.#requested : addressesOf(held.config);
@@ -231,7 +264,7 @@ class TunnelClient implements RunningClient {
       server: formatHostPort(server),
       resume: options.resume !== null,
     });
-    return logIn(connection, options, HANDSHAKE_TIMEOUT_MS, this.#stopping.signal);
+    return logIn(connection, options, HANDSHAKE_TIMEOUT_MS, signal);
   }
 
   #password(): Promise<PasswordKeys> {
@@ -297,13 +330,14 @@ class TunnelClient implements RunningClient {
 
   #connected(session: HeldSession, resumed: boolean): void {
     this.#state = "connected";
+    this.#reason = null;
     this.#backoff.reset();
     this.#options.log.info(resumed ? "session resumed" : "connected", {
       server: formatHostPort(session.server),
       endpoint: formatHostPort(session.endpoint),
       session: session.config.sessionId,
       addresses: session.config.addresses.join(","),
-      transport: "udp",
+      transport: this.#dataPath.transport,
     });
   }
 
@@ -323,6 +357,13 @@ class TunnelClient implements RunningClient {
     this.#stopping.abort();
   }
 
+  #presenceChanged(alive: boolean, silentMs: number): void {
+    const { log } = this.#options;
+    const seconds = (silentMs / 1000).toFixed(1);
+    if (alive) return log.info("the server is heard again");
+    log.warn("the server is silent", { seconds, transport: this.#dataPath.transport });
+  }
+
   /** The watch over the data path: its silence ends the connection, and the next one may find a way. */
   #watchSilence(): void {
     const session = this.#session;
@@ -339,27 +380,4 @@ class TunnelClient implements RunningClient {
     const seenMs = Math.max(this.#link?.heardMs ?? Number.NEGATIVE_INFINITY, nowMs - silentMs);
     return Number.isFinite(seenMs) ? Math.round(clock.wallMs() - (nowMs - seenMs)) : null;
   }
-}
-
-function addressesOf(config: SessionConfig): readonly string[] {
-  return config.addresses.map((text) => parsePrefix(text).address.text);
-}
-
-/** The session to come back to, if this certificate may see its token and its epochs are not used up. */
-function resumable(held: HeldSession | null, fingerprint: string | null): ResumableSession | null {
-  if (held === null || held.token === null || fingerprint === null || fingerprint !== held.fingerprint)
-    return null;
-  if (held.rekey.epoch >= MAX_EPOCH) return null;
-  return { sessionId: held.config.sessionId, token: held.token, nextEpoch: held.rekey.epoch + 1 };
-}
-
-/** Resolves after `ms`, or at once when the signal comes. */
-async function sleep(ms: number, signal: AbortSignal): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const wake = (): void => resolve();
-  const timer = setTimeout(wake, ms);
-  signal.addEventListener("abort", wake);
-  await promise;
-  clearTimeout(timer);
-  signal.removeEventListener("abort", wake);
 }

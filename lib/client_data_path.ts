@@ -7,11 +7,16 @@ import type {
   EpochConfirmed,
   EpochKeys,
   FromDataPlane,
+  PresenceChanged,
   SessionStats,
   StatsReport,
+  TransportMoved,
+  TransportName,
 } from "./data_plane_message.ts";
 import type { Log } from "./log.ts";
+import { RecordStream } from "./record_stream.ts";
 import { StatsRequests } from "./stats_requests.ts";
+import type { TlsConnection } from "./tls_connection.ts";
 
 /** What the client wants to hear of. */
 export interface DataPathEvents {
@@ -19,6 +24,8 @@ export interface DataPathEvents {
   readonly onRekeyNeeded: () => void;
   /** Fresh counters are in {@link ClientDataPath.stats}. */
   readonly onStats: () => void;
+  /** The server is silent on all paths, or heard again. */
+  readonly onPresence: (alive: boolean, silentMs: number) => void;
   /** The data plane is dead. */
   readonly onFailed: (message: string) => void;
 }
@@ -29,6 +36,8 @@ export interface DataPathOptions {
   readonly events: DataPathEvents;
   /** Our TUN takes super-packets. */
   readonly offload: boolean;
+  /** Path of the first records. */
+  readonly firstTransport: TransportName;
   /** Wait for the first record of a connection before a warning, in milliseconds. */
   readonly confirmTimeoutMs: number;
 }
@@ -52,9 +61,13 @@ export class ClientDataPath {
   #confirm: Confirm | null = null;
   #stats: SessionStats | null = null;
   #drops: StatsReport["drops"] = {};
+  #stream: RecordStream | null = null;
+  #transport: TransportName;
+  #alive = false;
 
   constructor(options: DataPathOptions) {
     this.#options = options;
+    this.#transport = options.firstTransport;
     this.#requests = new StatsRequests(options.dataPlane);
     options.dataPlane.onMessage((message) => this.#receive(message));
   }
@@ -67,6 +80,16 @@ export class ClientDataPath {
   /** Dropped packets by reason, since the start. */
   get drops(): StatsReport["drops"] {
     return this.#drops;
+  }
+
+  /** Path of what we send. */
+  get transport(): TransportName {
+    return this.#transport;
+  }
+
+  /** Whether the server was heard within two keep-alive intervals. */
+  get alive(): boolean {
+    return this.#alive;
   }
 
   /** Asks for fresh counters; resolves when they came, or soon after without. */
@@ -103,6 +126,23 @@ export class ClientDataPath {
     this.#options.dataPlane.post({ kind: "set-epoch", id: this.#installed.id, keys, sendNow: true });
   }
 
+  /** Lets records travel by this connection, too. @param heard called for each that comes */
+  attachStream(connection: TlsConnection, heard: () => void): void {
+    if (this.#installed === null) return;
+    this.#stream = new RecordStream(connection, this.#options.dataPlane, this.#installed.id, heard);
+  }
+
+  /** The connection is gone. */
+  detachStream(): void {
+    this.#stream?.close(this.#installed === null);
+    this.#stream = null;
+  }
+
+  /** Asks the server on every path at once whether it is there. */
+  probe(): void {
+    this.#options.dataPlane.post({ kind: "probe-paths" });
+  }
+
   /** Stops the wait for the first record. */
   endConfirm(): void {
     if (this.#confirm !== null) clearTimeout(this.#confirm.timer);
@@ -115,6 +155,8 @@ export class ClientDataPath {
       this.#options.dataPlane.post({ kind: "remove-session", id: this.#installed.id });
     this.#installed = null;
     this.#stats = null;
+    this.#alive = false;
+    this.#transport = this.#options.firstTransport;
   }
 
   #awaitConfirm(epoch: number, endpoint: HostPort): Promise<void> {
@@ -129,6 +171,13 @@ export class ClientDataPath {
   #receive(message: FromDataPlane): void {
     const { log, events } = this.#options;
     switch (message.kind) {
+      case "tunnel-out":
+      case "tunnel-taken":
+        return this.#stream?.fromDataPlane(message);
+      case "transport-moved":
+        return this.#transportMoved(message);
+      case "presence-changed":
+        return this.#presenceChanged(message);
       case "stats":
         return this.#statsArrived(message);
       case "epoch-confirmed":
@@ -151,7 +200,20 @@ export class ClientDataPath {
     const confirm = this.#confirm;
     if (confirm === null || id !== this.#installed?.id || epoch < confirm.epoch) return;
     this.endConfirm();
+    this.#alive = true;
     confirm.done();
+  }
+
+  #transportMoved({ id, to, reason }: TransportMoved): void {
+    if (id !== this.#installed?.id) return;
+    this.#transport = to;
+    this.#options.log.info(to === "tcp" ? "data moves into the TLS stream" : "data moves to UDP", { reason });
+  }
+
+  #presenceChanged({ id, alive, silentMs }: PresenceChanged): void {
+    if (id !== this.#installed?.id) return;
+    this.#alive = alive;
+    this.#options.events.onPresence(alive, silentMs);
   }
 
   #statsArrived(report: StatsReport): void {

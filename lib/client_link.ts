@@ -47,6 +47,9 @@ export interface ClientLinkOptions {
   readonly onKeys: (keys: EpochKeys) => void;
 }
 
+/** Wait for an answer to {@link ClientLink.probe}: back within three seconds of a sleep is the aim. */
+const PROBE_TIMEOUT_MS = 1_000;
+
 /** One established control connection. Call {@link run} once. */
 export class ClientLink {
   readonly #options: ClientLinkOptions;
@@ -54,11 +57,14 @@ export class ClientLink {
   #exchange: ClientExchange | null = null;
   #heardMs: number;
   #pingSentMs: number | null = null;
+  #pingTimeoutMs: number;
+  readonly #ended = Promise.withResolvers<void>();
   #timer: ReturnType<typeof setTimeout> | null = null;
   #lostReason: string | null = null;
 
   constructor(options: ClientLinkOptions) {
     this.#options = options;
+    this.#pingTimeoutMs = options.pingTimeoutMs;
     this.#heardMs = options.clock.monotonicMs();
     this.#bucket = new TokenBucket(CONTROL_MESSAGES_PER_SECOND, CONTROL_MESSAGES_BURST, this.#heardMs);
   }
@@ -68,16 +74,34 @@ export class ClientLink {
     return this.#heardMs;
   }
 
+  /** Resolves at the end of {@link run}. */
+  get ended(): Promise<void> {
+    return this.#ended.promise;
+  }
+
+  /** A record came by this connection: as good as an answer. */
+  noteHeard(): void {
+    this.#heardMs = this.#options.clock.monotonicMs();
+    this.#pingSentMs = null;
+  }
+
+  /** Pings at once, and waits for the answer with little patience. */
+  probe(): void {
+    this.#pingTimeoutMs = PROBE_TIMEOUT_MS;
+    this.#ping(this.#options.clock.monotonicMs());
+    this.#schedule();
+  }
+
   /** Serves the connection to its end; never rejects. */
   async run(): Promise<LinkEnd> {
-    const { connection, clock } = this.#options;
+    const { connection } = this.#options;
     this.#schedule();
     try {
       for (;;) {
         const body = await connection.receive();
         if (body === null) return this.#lost("the server closed the connection");
-        this.#heardMs = clock.monotonicMs();
-        this.#pingSentMs = null;
+        this.noteHeard();
+        this.#pingTimeoutMs = this.#options.pingTimeoutMs;
         if (!this.#bucket.take(this.#heardMs)) throw new ProtocolError("Too many control messages");
         const message = decodeServerMessage(body);
         if (message.type === "goodbye")
@@ -91,6 +115,7 @@ export class ClientLink {
     } finally {
       this.#stopTimer();
       connection.destroy();
+      this.#ended.resolve();
     }
   }
 
@@ -131,6 +156,8 @@ export class ClientLink {
     if (rekey.isExhausted) return this.abandon("the epochs of the session are used up");
     const exchange = await startExchange(rekey.begin(nowMs));
     this.#exchange = exchange;
+    // an unanswered rekey is as telling as an unanswered ping
+    this.#pingSentMs ??= nowMs;
     this.#send({ type: "rekey", keyShare: exchange.share });
   }
 
@@ -154,29 +181,32 @@ export class ClientLink {
 
   /** Sets the timer to the next deadline. */
   #schedule(): void {
-    const { clock, rekey, pingMs, pingTimeoutMs, connection } = this.#options;
+    const { clock, rekey, pingMs, connection } = this.#options;
     this.#stopTimer();
     if (connection.isClosed) return;
-    const pingAtMs = this.#pingSentMs === null ? this.#heardMs + pingMs : this.#pingSentMs + pingTimeoutMs;
+    const pingAtMs =
+      this.#pingSentMs === null ? this.#heardMs + pingMs : this.#pingSentMs + this.#pingTimeoutMs;
     const dueMs = Math.min(pingAtMs, rekey.dueAt() ?? pingAtMs);
     this.#timer = setTimeout(() => this.#tick(), Math.max(0, dueMs - clock.monotonicMs()));
   }
 
   #tick(): void {
-    const { clock, rekey, pingMs, pingTimeoutMs } = this.#options;
+    const { clock, rekey, pingMs } = this.#options;
     const nowMs = clock.monotonicMs();
     if (rekey.isStuck(nowMs)) return this.abandon("the server does not answer a rekey");
-    if (this.#pingSentMs !== null && nowMs - this.#pingSentMs >= pingTimeoutMs) {
+    if (this.#pingSentMs !== null && nowMs - this.#pingSentMs >= this.#pingTimeoutMs) {
       return this.abandon("the server does not answer");
     }
-    if (this.#pingSentMs === null && nowMs - this.#heardMs >= pingMs) {
-      this.#pingSentMs = nowMs;
-      this.#send({ type: "ping" });
-    }
+    if (this.#pingSentMs === null && nowMs - this.#heardMs >= pingMs) this.#ping(nowMs);
     if (nowMs >= (rekey.dueAt() ?? Number.POSITIVE_INFINITY)) {
       this.#startRekey(nowMs).catch((error: unknown) => this.abandon(String(error)));
     }
     this.#schedule();
+  }
+
+  #ping(nowMs: number): void {
+    this.#pingSentMs = nowMs;
+    this.#send({ type: "ping" });
   }
 
   #stopTimer(): void {

@@ -1,7 +1,15 @@
 /** Steps 3 and 4 of a client's way: proves who is who on a fresh connection and takes the configuration. */
 
+import { formatHostPort } from "./address.ts";
 import { encodeMessage, type Goodbye, goodbyeMessage } from "./control_message.ts";
-import { OmailError, ProtocolError, RefusedError } from "./errors.ts";
+import {
+  OmailError,
+  ProtocolError,
+  RefusedError,
+  ServerFullError,
+  UnknownHostError,
+  UsageError,
+} from "./errors.ts";
 import type { ClientGrant } from "./handshake.ts";
 import { ClientHandshake, type ClientHandshakeOptions } from "./handshake_client.ts";
 import { receiveServerMessage } from "./client_link.ts";
@@ -26,12 +34,17 @@ export async function logIn(
 ): Promise<ClientGrant> {
   const exporter = (label: string, context: Uint8Array) => connection.exportKey(label, context);
   const giveUp = (): void => connection.destroy();
-  let deadline = setTimeout(giveUp, timeoutMs);
+  let late = false;
+  const beLate = (): void => {
+    late = true;
+    giveUp();
+  };
+  let deadline = setTimeout(beLate, timeoutMs);
   // the time that a person needs does not count; the server has its own patience
   const code = async (ask: () => Promise<string>): Promise<string> => {
     clearTimeout(deadline);
     const given = await ask();
-    deadline = setTimeout(giveUp, timeoutMs);
+    deadline = setTimeout(beLate, timeoutMs);
     return given;
   };
   signal.addEventListener("abort", giveUp);
@@ -43,11 +56,19 @@ export async function logIn(
     if (error instanceof ProtocolError)
       connection.close(encodeMessage(goodbyeMessage("protocol", error.message)));
     connection.destroy();
+    if (late) throw silentLogin(connection, timeoutMs);
     throw error;
   } finally {
     clearTimeout(deadline);
     signal.removeEventListener("abort", giveUp);
   }
+}
+
+function silentLogin({ remote }: TlsConnection, timeoutMs: number): OmailError {
+  const server = formatHostPort(remote);
+  return new OmailError(
+    `Cannot log in at "${server}": TLS stands, but no answer came within ${timeoutMs} ms`,
+  );
 }
 
 async function exchange(connection: TlsConnection, handshake: ClientHandshake): Promise<ClientGrant> {
@@ -66,7 +87,26 @@ async function exchange(connection: TlsConnection, handshake: ClientHandshake): 
  * which it tries again.
  */
 export function goodbyeError({ code, reason }: Omit<Goodbye, "type">): OmailError {
-  const isFinal = code === "refused" || code === "pool-exhausted";
-  if (isFinal) return new RefusedError(`The server refused: ${reason}`);
+  if (code === "pool-exhausted") return new ServerFullError(`The server refused: ${reason}`);
+  if (code === "refused") return new RefusedError(`The server refused: ${reason}`);
   return new OmailError(`The server ended the connection (${code}): ${reason}`);
+}
+
+/**
+ * Whether trying again cannot help.
+ *
+ * @param hadSession who had a tunnel does not take an unknown name for a typing error
+ * @param hasAlternative others may leave a full server, or another server may have a place
+ * @param doubtful a refusal may come from somebody who is not our server
+ */
+export function isFinal(
+  error: unknown,
+  hadSession: boolean,
+  hasAlternative: boolean,
+  doubtful: boolean,
+): boolean {
+  if (error instanceof UnknownHostError) return !hadSession;
+  if (error instanceof ServerFullError) return !hasAlternative;
+  if (error instanceof RefusedError) return !doubtful;
+  return error instanceof UsageError;
 }

@@ -3,7 +3,7 @@
 import type { HostPort } from "./address.ts";
 import type { Clock } from "./clock.ts";
 import type { SessionConfig } from "./control_message.ts";
-import type { DataPlanePort } from "./data_plane_message.ts";
+import type { DataPlanePort, TransportChoice } from "./data_plane_message.ts";
 import type { KnownServers } from "./known_servers.ts";
 import { CONFIRM_TIMEOUT_MS, CONTROL_PING_MS, CONTROL_PING_TIMEOUT_MS } from "./limits.ts";
 import type { Log } from "./log.ts";
@@ -26,6 +26,8 @@ export interface ClientOptions {
   readonly caPem?: string;
   /** Inner addresses to ask for; a prefix length is ignored. */
   readonly requestedAddresses?: readonly string[];
+  /** What the data plane was started with; `auto` if not given. */
+  readonly transport?: TransportChoice;
   /** Our TUN takes super-packets. */
   readonly offload: boolean;
   /** Name and version of this program, for the server's log. */
@@ -65,6 +67,12 @@ export interface RunningClient {
   status(): Promise<ClientStatus>;
   /** Makes a new epoch soon. @returns false when not connected */
   rekey(): boolean;
+  /**
+   * The machine slept, or its network changed: asks the server on every path whether it is there, and cuts waits short.
+   *
+   * @param why for the log
+   */
+  probe(why: string): void;
   /** Leaves the server for good. */
   stop(): Promise<void>;
 }
@@ -75,3 +83,14 @@ export const DEFAULT_CLIENT_TIMINGS: ClientTimings = {
   pingTimeoutMs: CONTROL_PING_TIMEOUT_MS,
   confirmTimeoutMs: CONFIRM_TIMEOUT_MS,
 };
+
+/** Shortest wait for an answer over TCP that is not taken for its end: three lost segments in a row. */
+const MIN_PING_TIMEOUT_MS = 2_000;
+
+/** Times of a client whose keep-alive interval is `keepaliveMs`: life is known within two of them. */
+export function timingsFor(keepaliveMs: number): Partial<ClientTimings> {
+  return {
+    pingMs: Math.min(CONTROL_PING_MS, keepaliveMs),
+    pingTimeoutMs: Math.max(MIN_PING_TIMEOUT_MS, Math.min(CONTROL_PING_TIMEOUT_MS, keepaliveMs)),
+  };
+}

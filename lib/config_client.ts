@@ -3,9 +3,16 @@
 import * as v from "valibot";
 import { type HostPort, type Prefix, parseHostPort, parsePrefix } from "./address.ts";
 import { resolveSettings, type ResolvedSettings, type SettingsLayer } from "./config.ts";
-import { addressesField, booleanField, listField, networksField, textField } from "./config_field.ts";
+import {
+  addressesField,
+  booleanField,
+  choiceField,
+  listField,
+  networksField,
+  textField,
+} from "./config_field.ts";
 import { DEFAULT_USER, TUNNEL_ENTRIES } from "./config_server.ts";
-import type { EngineName } from "./data_plane_message.ts";
+import type { EngineName, TransportChoice } from "./data_plane_message.ts";
 import { UsageError } from "./errors.ts";
 import { DEFAULT_MTU_BYTES, DEFAULT_PORT } from "./limits.ts";
 import type { Secret } from "./secret.ts";
@@ -38,6 +45,8 @@ export interface ClientConfig {
   readonly stateDir: string;
   readonly engine: EngineName;
   readonly keepaliveMs: number;
+  /** What carries the data; `auto` takes UDP while it works. */
+  readonly transport: TransportChoice;
 }
 
 const requestedField = listField((text): Prefix => parsePrefix(text));
@@ -55,6 +64,7 @@ const clientSchema = v.strictObject({
   "kill-switch": v.optional(booleanField, false),
   dns: v.optional(addressesField),
   "no-dns": v.optional(booleanField, false),
+  transport: v.optional(choiceField(["auto", "udp", "tcp"]), "auto"),
 });
 
 /** Checked settings of the client by key, as {@link readClientSettings} gives them. */
@@ -97,6 +107,7 @@ export function makeClientConfig(settings: ClientSettings, password: Secret): Cl
     stateDir: settings["state-dir"],
     engine: settings.engine,
     keepaliveMs: settings.keepalive,
+    transport: settings.transport,
   };
 }
 

@@ -5,6 +5,7 @@
  * `data_plane_message.ts` with the control plane. It neither knows nor cares in which thread it runs.
  */
 
+import type { HostPort } from "./address.ts";
 import type { Clock } from "./clock.ts";
 import { Inbound } from "./data_plane_inbound.ts";
 import type {
@@ -14,12 +15,18 @@ import type {
   RateLimit,
   SessionRates,
   SessionStats,
+  SetStream,
   StartData,
   StatsReport,
   ToDataPlane,
+  TransportChoice,
+  TransportName,
+  TunnelDrained,
+  TunnelIn,
 } from "./data_plane_message.ts";
-import { Outbound } from "./data_plane_outbound.ts";
+import { type MessageWay, Outbound, type StreamWay } from "./data_plane_outbound.ts";
 import { DropCounter } from "./drop_counter.ts";
+import { StreamOutput } from "./data_plane_stream.ts";
 import type { DataLoop } from "./data_loop.ts";
 import type { Engine } from "./engine.ts";
 import { encodeKeepalive } from "./keepalive.ts";
@@ -28,6 +35,7 @@ import { encodeProbe, type ProbeMessage } from "./probe_message.ts";
 import { RecordType } from "./protocol.ts";
 import { RateShaper } from "./rate_limit.ts";
 import { type RecordKeys, Session } from "./session.ts";
+import { SessionPaths } from "./session_paths.ts";
 import { SessionTable } from "./session_table.ts";
 import type { PacketDevice } from "./tun.ts";
 import { TunRouter } from "./tun_router.ts";
@@ -56,7 +64,11 @@ export class DataPlane {
   readonly #inbound: Inbound;
   readonly #keepaliveMs: number;
   readonly #maxDatagramBytes: number;
-  readonly #lastReplyMs = new WeakMap<Session, number>();
+  readonly #paths = new Map<number, SessionPaths>();
+  /** A client's choice; null at a server. */
+  readonly #transport: TransportChoice | null;
+  /** By session and path. */
+  readonly #lastReplyMs = new WeakMap<Session, Partial<Record<TransportName, number>>>();
   #timer: ReturnType<typeof setInterval> | null = null;
   #ticks = 0;
   /** Records that the engine could not take, at the last tick. */
@@ -78,15 +90,28 @@ export class DataPlane {
     this.#clock = clock;
     this.#emit = emit;
     this.#keepaliveMs = start.keepaliveMs;
-    this.#maxDatagramBytes = start.maxDatagramBytes;
+    const { maxDatagramBytes } = start;
+    this.#maxDatagramBytes = maxDatagramBytes;
+    this.#transport = start.role === "server" ? null : (start.transport ?? "auto");
     const router = new TunRouter(tun, this.#drops, clock, start.mtuBytes, start.role === "server", (error) =>
       this.#sendPacket(error),
     );
-    this.#outbound = new Outbound(tun, udp, this.#sessions, this.#drops, engine, router, clock);
+    this.#outbound = new Outbound(
+      tun,
+      udp,
+      this.#sessions,
+      this.#drops,
+      engine,
+      router,
+      clock,
+      this.#streamWay(),
+    );
     this.#inbound = new Inbound(tun, this.#sessions, this.#drops, engine, clock, start.mtuBytes, {
       epochConfirmed: (session, epoch) => this.#epochConfirmed(session, epoch),
       endpointMoved: (session) => this.#endpointMoved(session),
-      replyWanted: (session) => this.#reply(session),
+      replyWanted: (session, probe, from) => this.#reply(session, probe, from),
+      keepalive: (session, path, echoUs) =>
+        this.#paths.get(session.id)?.keepaliveReceived(path, echoUs, clock.monotonicMs()),
       probeReceived: (session, message) => this.#probeReceived(session, message),
     });
   }
@@ -128,7 +153,16 @@ export class DataPlane {
       case "set-allowed-ips":
         return this.#sessions.setAllowedIps(message.id, message.allowedIps);
       case "remove-session":
+        this.#paths.delete(message.id);
         return this.#sessions.remove(message.id);
+      case "set-stream":
+        return this.#setStream(message);
+      case "tunnel-in":
+        return this.#tunnelIn(message);
+      case "tunnel-drained":
+        return this.#tunnelDrained(message);
+      case "probe-paths":
+        return this.#probePaths();
       case "get-stats":
         return this.#emit(this.#report(message.requestId));
       case "stop":
@@ -149,10 +183,11 @@ export class DataPlane {
       if (sending !== null && session.takeRekeyWish()) {
         this.#emit({ kind: "rekey-needed", id: session.id, epoch: sending.epoch });
       }
+      this.#lookAtPaths(session, nowMs);
       this.#speak(session);
       this.#probePath(session);
       if (session.sending !== null && session.lossReports.due(session.recordsLost, nowMs)) {
-        this.#sendKeepalive(session, false);
+        this.#sendKeepalive(session, session.path, false, false);
       }
     }
     if (++this.#ticks % TICKS_PER_REPORT === 0) {
@@ -191,6 +226,9 @@ export class DataPlane {
       this.#clock.monotonicMs(),
     );
     this.#setRates(session, rates ?? null);
+    session.followsPath = this.#transport === null;
+    const nowMs = this.#clock.monotonicMs();
+    this.#paths.set(id, new SessionPaths(session, this.#transport, this.#keepaliveMs, nowMs));
     this.#sessions.add(session, allowedIps);
   }
 
@@ -209,19 +247,89 @@ export class DataPlane {
   /** Sends the keep-alive that is due, if one is. */
   #speak(session: Session): void {
     const due = session.tick(this.#clock.monotonicMs());
-    if (due !== null) this.#sendKeepalive(session, due === "confirm");
+    if (due !== null) this.#sendKeepalive(session, session.path, due === "confirm", false);
   }
 
-  #sendKeepalive(session: Session, replyWanted: boolean): void {
-    const message = session.keepaliveMessage(replyWanted, this.#clock.monotonicMs());
-    this.#outbound.sendMessage(session, RecordType.keepalive, encodeKeepalive(message));
-  }
-
-  #reply(session: Session): void {
+  #sendKeepalive(session: Session, path: TransportName, replyWanted: boolean, probe: boolean): void {
     const nowMs = this.#clock.monotonicMs();
-    if (nowMs - (this.#lastReplyMs.get(session) ?? -Infinity) < REPLY_EVERY_MS) return;
-    this.#lastReplyMs.set(session, nowMs);
-    this.#sendKeepalive(session, false);
+    const message = session.keepaliveMessage(replyWanted, nowMs, probe);
+    if (replyWanted) this.#paths.get(session.id)?.asked(path, message.sentAtUs, nowMs);
+    const aside = path === session.path ? null : path === "tcp" ? "stream" : session.endpoint;
+    this.#outbound.sendMessage(session, RecordType.keepalive, encodeKeepalive(message), aside);
+  }
+
+  /** Answers a probe where it came from, all else where the session is. */
+  #reply(session: Session, probe: boolean, from: HostPort | null): void {
+    const nowMs = this.#clock.monotonicMs();
+    const path = from === null ? "tcp" : "udp";
+    const last = this.#lastReplyMs.get(session) ?? {};
+    if (nowMs - (last[path] ?? -Infinity) < REPLY_EVERY_MS) return;
+    this.#lastReplyMs.set(session, { ...last, [path]: nowMs });
+    const message = session.keepaliveMessage(false, nowMs, probe);
+    const aside: MessageWay | null = probe ? (from ?? "stream") : null;
+    this.#outbound.sendMessage(session, RecordType.keepalive, encodeKeepalive(message), aside);
+  }
+
+  // --- Paths ---
+
+  /** Asks what is to be asked, and tells what has changed. */
+  #lookAtPaths(session: Session, nowMs: number): void {
+    const paths = this.#paths.get(session.id);
+    if (paths === undefined || session.sending === null) return;
+    const { id } = session;
+    const { asks, moved, presence } = paths.tick(nowMs);
+    if (moved !== null) {
+      this.#emit({ kind: "transport-moved", id, ...moved });
+      // what waited for the stream may go by UDP now
+      this.#outbound.unblock();
+    }
+    if (presence !== null) this.#emit({ kind: "presence-changed", id, ...presence });
+    for (const { path, probe } of asks) this.#sendKeepalive(session, path, true, probe);
+  }
+
+  #streamWay(): StreamWay {
+    const output = new StreamOutput(this.#emit);
+    const paths = this.#paths;
+    return {
+      send: (session, header, body, tag, urgent) => {
+        const own = paths.get(session.id);
+        return own === undefined ? "failed" : output.push(session.id, own, header, body, tag, urgent);
+      },
+      flush: () => output.flush(),
+      get isAlone() {
+        return paths.size === 1;
+      },
+    };
+  }
+
+  #setStream({ id, up }: SetStream): void {
+    this.#paths.get(id)?.streamChanged(up);
+    const session = this.#sessions.get(id);
+    if (session !== undefined) this.#lookAtPaths(session, this.#clock.monotonicMs());
+    this.#outbound.unblock();
+  }
+
+  #tunnelIn({ id, records }: TunnelIn): void {
+    const session = this.#sessions.get(id);
+    let bytes = 0;
+    for (const record of records) {
+      bytes += record.length;
+      if (session !== undefined) this.#inbound.receiveStreamed(session, record);
+    }
+    this.#emit({ kind: "tunnel-taken", id, bytes });
+  }
+
+  #tunnelDrained({ id, bytes }: TunnelDrained): void {
+    this.#paths.get(id)?.drained(bytes);
+    this.#outbound.unblock();
+  }
+
+  #probePaths(): void {
+    const nowMs = this.#clock.monotonicMs();
+    for (const session of this.#sessions.all()) {
+      this.#paths.get(session.id)?.doubt();
+      this.#lookAtPaths(session, nowMs);
+    }
   }
 
   #epochConfirmed(session: Session, epoch: number): void {
@@ -232,7 +340,8 @@ export class DataPlane {
 
   /** Sends the probes that are due, and takes over what is known of the path by now. */
   #probePath(session: Session): void {
-    if (session.sending === null || session.endpoint === null) return;
+    // while records travel in the stream there is no path to measure
+    if (session.sending === null || session.endpoint === null || session.path !== "udp") return;
     for (const probe of session.outerPath.poll(this.#clock.monotonicMs()))
       this.#sendProbe(session, "probe", probe);
     session.followPath();
@@ -243,21 +352,23 @@ export class DataPlane {
 
   #sendProbe(session: Session, kind: ProbeMessage["kind"], probe: Omit<ProbeMessage, "kind">): void {
     const message = { kind, number: probe.number, datagramBytes: probe.datagramBytes };
-    this.#outbound.sendMessage(session, RecordType.probe, encodeProbe(message));
+    const aside = session.path === "udp" ? null : session.endpoint;
+    this.#outbound.sendMessage(session, RecordType.probe, encodeProbe(message), aside);
   }
 
   /** Sends an IP packet of our own to the session of its destination. @returns false when none has it */
   #sendPacket(packet: Uint8Array<ArrayBuffer>): boolean {
     const session = this.#sessions.byDestination(packet, 0);
     if (session === undefined) return false;
-    this.#outbound.sendMessage(session, RecordType.data, packet);
+    this.#outbound.sendMessage(session, RecordType.data, packet, null);
     return true;
   }
 
   #probeReceived(session: Session, message: ProbeMessage): void {
     const nowMs = this.#clock.monotonicMs();
     if (message.kind === "probe") {
-      if (session.outerPath.probed(message.datagramBytes, nowMs)) this.#sendProbe(session, "ack", message);
+      if (session.endpoint !== null && session.outerPath.probed(message.datagramBytes, nowMs))
+        this.#sendProbe(session, "ack", message);
       return;
     }
     session.outerPath.acked(message.number, nowMs);
@@ -306,6 +417,7 @@ function statsOf(session: Session, nowMs: number): SessionStats {
   return {
     id: session.id,
     endpoint: session.endpoint === null ? null : { ...session.endpoint },
+    transport: session.path,
     epoch: session.sending?.epoch ?? null,
     rxBytes: session.rxBytes,
     txBytes: session.txBytes,

@@ -16,6 +16,7 @@
 import type { HostPort } from "./address.ts";
 import { freeBytes } from "./bytes.ts";
 import type { Clock } from "./clock.ts";
+import type { TransportName } from "./data_plane_message.ts";
 import type { DropCounter } from "./drop_counter.ts";
 import type { Engine, RecordJob, RecordKey } from "./engine.ts";
 import { decodeKeepalive } from "./keepalive.ts";
@@ -25,6 +26,7 @@ import { clampMss } from "./packet_mss.ts";
 import { decodeProbe, type ProbeMessage } from "./probe_message.ts";
 import {
   datagramSize,
+  isWholeRecord,
   isHeader,
   readEpoch,
   readLength,
@@ -51,7 +53,8 @@ class OpenJob implements RecordJob {
   readonly sequence: number;
   readonly type: number;
   readonly sealedBytes: number;
-  readonly from: HostPort;
+  /** Sender of the datagrams; null for a record of the TLS stream. */
+  readonly from: HostPort | null;
   body: Uint8Array<ArrayBuffer> | null = null;
   readonly tag = null;
   failed = false;
@@ -64,7 +67,7 @@ class OpenJob implements RecordJob {
     sequence: number,
     type: number,
     sealedBytes: number,
-    from: HostPort,
+    from: HostPort | null,
   ) {
     this.#owner = owner;
     this.session = session;
@@ -87,8 +90,10 @@ export interface InboundEvents {
   /** The first record of an epoch was opened. */
   epochConfirmed(session: Session, epoch: number): void;
   endpointMoved(session: Session): void;
-  /** The peer asked for a keep-alive at once. */
-  replyWanted(session: Session): void;
+  /** The peer asked for a keep-alive at once, by the path of its own: from this address, or by the stream. */
+  replyWanted(session: Session, probe: boolean, from: HostPort | null): void;
+  /** A keep-alive came; `echoUs` is the `sent at` that it echoes. */
+  keepalive(session: Session, path: TransportName, echoUs: number | null): void;
   /** A probe of the peer arrived, or its acknowledgement of one of ours. */
   probeReceived(session: Session, message: ProbeMessage): void;
 }
@@ -158,6 +163,17 @@ export class Inbound {
     this.#open(session, epoch, sequence, header, 0, sealed, 0, from);
   }
 
+  /** Takes one record that came by the TLS stream of `session`, and attributes it to no other. */
+  receiveStreamed(session: Session, record: Uint8Array<ArrayBuffer>): void {
+    if (!isWholeRecord(record)) return this.#drops.add("datagram-malformed");
+    if (readSessionId(record, 0) !== session.id) return this.#drops.add("session-unknown");
+    const epoch = session.findEpoch(readEpoch(record, 0));
+    if (epoch === undefined) return this.#drops.add("epoch-unknown");
+    const sequence = readSequence(record, 0);
+    if (!epoch.window.accepts(sequence)) return this.#drops.add("record-replayed");
+    this.#open(session, epoch, sequence, record, 0, record, HEADER_BYTES, null);
+  }
+
   /** Takes the datagram at `offset`, and with it the rest of its record if that follows. @returns bytes consumed */
   #datagram(
     bytes: Uint8Array<ArrayBuffer>,
@@ -202,7 +218,7 @@ export class Inbound {
     offset: number,
     sealed: Uint8Array<ArrayBuffer>,
     start: number,
-    from: HostPort,
+    from: HostPort | null,
   ): void {
     const sealedBytes = readLength(header, offset);
     if (this.#inFlightBytes + sealedBytes > OPEN_IN_FLIGHT_BYTES) return this.#drops.add("open-overload");
@@ -237,21 +253,29 @@ export class Inbound {
     const nowMs = this.#clock.monotonicMs();
     const news = session.recordOpened(epoch, sequence, nowMs);
     if (news === "replayed") return this.#drops.add("record-replayed");
-    const moved = session.placeEndpoint(epoch.epoch, sequence, job.from);
-    if (moved) this.#events.endpointMoved(session);
     if (news === "confirmed") this.#events.epochConfirmed(session, epoch.epoch);
-    if (job.type === RecordType.keepalive) return this.#keepalive(session, plaintext, nowMs);
+    if (job.type === RecordType.keepalive) return this.#keepalive(job, plaintext, nowMs);
     if (job.type === RecordType.probe) return this.#probe(session, plaintext);
+    this.#place(job);
     session.lossReports.dataOpened();
     if (job.type === RecordType.data) this.#writePackets(session, plaintext);
     else if (this.#tun.offload) this.#writeOffloadPackets(session, plaintext);
     else this.#drops.add("offload-malformed");
   }
 
-  #keepalive(session: Session, plaintext: Uint8Array, nowMs: number): void {
+  /** Moves the endpoint and the path of what we send to where this record came from, if it is the newest. */
+  #place({ session, epoch, sequence, from }: OpenJob): void {
+    if (session.placeEndpoint(epoch.epoch, sequence, from)) this.#events.endpointMoved(session);
+  }
+
+  #keepalive(job: OpenJob, plaintext: Uint8Array, nowMs: number): void {
+    const { session, from } = job;
     const message = decodeKeepalive(plaintext);
     if (message === null) return this.#drops.add("packet-malformed");
-    if (session.keepaliveReceived(message, nowMs)) this.#events.replyWanted(session);
+    const probe = message.probe === true;
+    if (!probe) this.#place(job);
+    this.#events.keepalive(session, from === null ? "tcp" : "udp", message.echo?.sentAtUs ?? null);
+    if (session.keepaliveReceived(message, nowMs)) this.#events.replyWanted(session, probe, from);
   }
 
   #probe(session: Session, plaintext: Uint8Array): void {

@@ -10,6 +10,11 @@ import type { HostPort } from "./address.ts";
 /** Which implementation seals and opens records. */
 export type EngineName = "web" | "sync";
 
+/** What carries records: UDP, or frames in the TLS stream of the control channel. */
+export type TransportName = "udp" | "tcp";
+/** A client's choice; `auto` takes UDP while it works. */
+export type TransportChoice = "auto" | TransportName;
+
 /** Keys of one epoch, as `key_schedule.ts` derives them, seen from this end. */
 export interface EpochKeys {
   /** 0-65535. */
@@ -39,6 +44,8 @@ export interface StartData {
   /** eventfd that the control plane counts up after each message, see `data_loop_poll.ts`; -1 without one. */
   readonly wakeFd: number;
   readonly keepaliveMs: number;
+  /** A client's choice; a server answers on the path of the newest record. `auto` if not given. */
+  readonly transport?: TransportChoice;
 }
 
 /** Opens a session without keys; packets for it are dropped until {@link SetEpoch}. */
@@ -111,8 +118,48 @@ export interface StopData {
   readonly kind: "stop";
 }
 
+/**
+ * The session's TLS stream came, or went. A new one begins with no bytes on their way: what {@link TunnelOut} carried
+ * into the old one is forgotten.
+ */
+export interface SetStream {
+  readonly kind: "set-stream";
+  readonly id: number;
+  readonly up: boolean;
+}
+
+/** Records that came by the session's TLS stream, each with the header of its first piece. Their memory moves along. */
+export interface TunnelIn {
+  readonly kind: "tunnel-in";
+  readonly id: number;
+  readonly records: readonly Uint8Array<ArrayBuffer>[];
+}
+
+/** The stream has taken so many bytes of {@link TunnelOut}: as many may follow. */
+export interface TunnelDrained {
+  readonly kind: "tunnel-drained";
+  readonly id: number;
+  readonly bytes: number;
+}
+
+/** The machine slept or its network changed: asks the peers on every path at once. */
+export interface ProbePaths {
+  readonly kind: "probe-paths";
+}
+
 export type ToDataPlane =
-  StartData | AddSession | SetEpoch | SetRates | SetAllowedIps | RemoveSession | GetStats | StopData;
+  | StartData
+  | AddSession
+  | SetEpoch
+  | SetRates
+  | SetAllowedIps
+  | RemoveSession
+  | SetStream
+  | TunnelIn
+  | TunnelDrained
+  | ProbePaths
+  | GetStats
+  | StopData;
 
 /** The socket is bound. */
 export interface Ready {
@@ -148,6 +195,37 @@ export interface RekeyNeeded {
   readonly epoch: number;
 }
 
+/** Record frames for the session's TLS stream, ready to be written. Their memory moves along. */
+export interface TunnelOut {
+  readonly kind: "tunnel-out";
+  readonly id: number;
+  readonly frames: Uint8Array<ArrayBuffer>;
+}
+
+/** So many bytes of {@link TunnelIn} were taken in: as many may follow. */
+export interface TunnelTaken {
+  readonly kind: "tunnel-taken";
+  readonly id: number;
+  readonly bytes: number;
+}
+
+/** Records to the peer go another way from now on. */
+export interface TransportMoved {
+  readonly kind: "transport-moved";
+  readonly id: number;
+  readonly to: TransportName;
+  readonly reason: string;
+}
+
+/** The peer was not heard for two keep-alive intervals, or is heard again. */
+export interface PresenceChanged {
+  readonly kind: "presence-changed";
+  readonly id: number;
+  readonly alive: boolean;
+  /** Since the last authentic record. */
+  readonly silentMs: number;
+}
+
 /** Something that a person should know, already rate limited. */
 export interface Notice {
   readonly kind: "notice";
@@ -159,6 +237,8 @@ export interface Notice {
 export interface SessionStats {
   readonly id: number;
   readonly endpoint: HostPort | null;
+  /** Path of what we send. */
+  readonly transport: TransportName;
   readonly epoch: number | null;
   readonly rxBytes: number;
   readonly txBytes: number;
@@ -194,7 +274,18 @@ export interface Stopped {
 }
 
 export type FromDataPlane =
-  Ready | Failed | EpochConfirmed | EndpointMoved | RekeyNeeded | Notice | StatsReport | Stopped;
+  | Ready
+  | Failed
+  | EpochConfirmed
+  | EndpointMoved
+  | RekeyNeeded
+  | TunnelOut
+  | TunnelTaken
+  | TransportMoved
+  | PresenceChanged
+  | Notice
+  | StatsReport
+  | Stopped;
 
 /** The data plane as the control plane sees it, be it in a Worker or in the same thread. */
 export interface DataPlanePort {

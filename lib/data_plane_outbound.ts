@@ -19,7 +19,14 @@ import { completeChecksum } from "./checksum.ts";
 import type { Clock } from "./clock.ts";
 import type { DropCounter } from "./drop_counter.ts";
 import type { Engine, RecordJob, RecordKey } from "./engine.ts";
-import { HEADER_BYTES, MAX_MTU_BYTES, SEAL_IN_FLIGHT_BYTES, TAG_BYTES, VNET_HEADER_BYTES } from "./limits.ts";
+import {
+  HEADER_BYTES,
+  MAX_MTU_BYTES,
+  MAX_PIECES,
+  SEAL_IN_FLIGHT_BYTES,
+  TAG_BYTES,
+  VNET_HEADER_BYTES,
+} from "./limits.ts";
 import { ipHeaderBytes, packetLength } from "./packet.ts";
 import { pieceSize, piecesFor, readLength, readType, RecordType, writeHeader } from "./protocol.ts";
 import { RateGate } from "./rate_gate.ts";
@@ -30,7 +37,7 @@ import type { SendingEpoch, Session } from "./session.ts";
 import type { SessionTable } from "./session_table.ts";
 import type { PacketDevice } from "./tun.ts";
 import type { TunRouter } from "./tun_router.ts";
-import type { DatagramSocket } from "./udp.ts";
+import type { DatagramSocket, SendResult } from "./udp.ts";
 import {
   GSO_NONE,
   VNET_NEEDS_CSUM,
@@ -48,6 +55,8 @@ class SealJob implements RecordJob {
   readonly header = new Uint8Array(HEADER_BYTES);
   readonly plaintextBytes: number;
   readonly pieces: number;
+  /** Where a message of our own goes, at once and past the queue; null for packets, which go where the session says. */
+  readonly aside: MessageWay | null;
   body: Uint8Array<ArrayBuffer> | null = null;
   tag: Uint8Array | null = null;
   failed = false;
@@ -59,6 +68,7 @@ class SealJob implements RecordJob {
     sending: SendingEpoch,
     plaintextBytes: number,
     pieces: number,
+    aside: MessageWay | null,
   ) {
     this.#owner = owner;
     this.session = session;
@@ -66,11 +76,31 @@ class SealJob implements RecordJob {
     this.salt = sending.salt;
     this.plaintextBytes = plaintextBytes;
     this.pieces = pieces;
+    this.aside = aside;
   }
 
   settled(): void {
     this.#owner.sealed(this);
   }
+}
+
+/** The way of a message of our own: to an address, or by the TLS stream. */
+export type MessageWay = HostPort | "stream";
+
+/** The way into the TLS streams of the sessions. */
+export interface StreamWay {
+  /** @returns "full" when the stream has no room now ({@link Outbound.unblock} follows), "failed" when there is none */
+  send(
+    session: Session,
+    header: Uint8Array,
+    body: Uint8Array,
+    tag: Uint8Array | null,
+    urgent: boolean,
+  ): SendResult;
+  /** Nothing more follows in this turn. */
+  flush(): void;
+  /** Whether a full stream holds everything up, because there is one peer only; else its records are dropped. */
+  readonly isAlone: boolean;
 }
 
 /** Room for one super-packet cut up for a peer without offload: its headers come back once per segment. */
@@ -87,10 +117,11 @@ export class Outbound {
   readonly #engine: Engine;
   readonly #router: TunRouter;
   readonly #clock: Clock;
+  readonly #streams: StreamWay;
   readonly #segmentBuffer = new Uint8Array(SEGMENT_BUFFER_BYTES);
   readonly #jobs: SealJob[] = [];
   #inFlightBytes = 0;
-  #blocked = false;
+  #blocked: "socket" | "stream" | null = null;
   #roomWanted: (() => void) | null = null;
 
   // the open record: a range of one buffer whose packets all go to one session
@@ -109,6 +140,7 @@ export class Outbound {
     engine: Engine,
     router: TunRouter,
     clock: Clock,
+    streams: StreamWay,
   ) {
     this.gate = new RateGate({
       offload: tun.offload,
@@ -123,17 +155,18 @@ export class Outbound {
     this.#engine = engine;
     this.#router = router;
     this.#clock = clock;
+    this.#streams = streams;
     udp.onDrain(() => this.unblock());
   }
 
   /** Whether more packets may come: what is being sealed is bounded, and the socket takes more. */
   get hasRoom(): boolean {
-    return this.#inFlightBytes < SEAL_IN_FLIGHT_BYTES && !this.#blocked;
+    return this.#inFlightBytes < SEAL_IN_FLIGHT_BYTES && this.#blocked === null;
   }
 
   /** Whether records wait for the socket. */
   get isBlocked(): boolean {
-    return this.#blocked;
+    return this.#blocked === "socket";
   }
 
   /** Calls `back` once there is room again. */
@@ -145,18 +178,31 @@ export class Outbound {
   packets(bytes: Uint8Array<ArrayBuffer>, start: number, end: number): void {
     this.#take(bytes, start, end);
     this.#flush();
+    this.#streams.flush();
   }
 
-  /** Goes on after the socket was full. */
+  /** Goes on after the socket or a stream was full. */
   unblock(): void {
-    if (!this.#blocked) return;
-    this.#blocked = false;
+    if (this.#blocked === null) return;
+    this.#blocked = null;
     this.#transmitReady();
+    this.#streams.flush();
   }
 
-  /** Sends one record whose plaintext is `plaintext` of type `type`, in turn with the packets; a probe in one piece. */
-  sendMessage(session: Session, type: RecordType, plaintext: Uint8Array<ArrayBuffer>): void {
-    this.#seal(session, type, plaintext, 0);
+  /**
+   * Sends one record whose plaintext is `plaintext` of type `type`, in turn with the packets and where they go; a
+   * probe in one piece.
+   *
+   * @param aside another way, taken at once: packets that wait for one path must not delay what asks for the other
+   */
+  sendMessage(
+    session: Session,
+    type: RecordType,
+    plaintext: Uint8Array<ArrayBuffer>,
+    aside: MessageWay | null,
+  ): void {
+    this.#seal(session, type, plaintext, 0, aside);
+    this.#streams.flush();
   }
 
   /** Routes and gathers the packets of `bytes[start..end)`. */
@@ -204,6 +250,7 @@ export class Outbound {
       offset += packet.bytes.length;
     }
     this.#flush();
+    this.#streams.flush();
   }
 
   /** Puts the packet `bytes[start..end)`, virtio header included, into the open record. */
@@ -313,13 +360,21 @@ export class Outbound {
     this.#seal(session, RecordType.data, out.subarray(from, written), packets);
   }
 
-  #seal(session: Session, type: RecordType, plaintext: Uint8Array<ArrayBuffer>, packets: number): void {
+  #seal(
+    session: Session,
+    type: RecordType,
+    plaintext: Uint8Array<ArrayBuffer>,
+    packets: number,
+    aside: MessageWay | null = null,
+  ): void {
     const sending = session.sending;
     if (sending === null) return this.#drops.add("no-key");
-    if (session.endpoint === null) return this.#drops.add("no-endpoint");
+    if (aside === null && session.path === "udp" && session.endpoint === null)
+      return this.#drops.add("no-endpoint");
     const sealedBytes = plaintext.length + TAG_BYTES;
     const path = session.outerPath;
-    const pieces = type === RecordType.probe ? 1 : piecesFor(sealedBytes, path.maxDatagramBytes);
+    const pieces =
+      type === RecordType.probe ? 1 : Math.min(MAX_PIECES, piecesFor(sealedBytes, path.maxDatagramBytes));
     const datagramBytes = HEADER_BYTES + pieceSize(sealedBytes, pieces);
     if (datagramBytes > path.largestSentBytes && type !== RecordType.probe)
       path.largestSentBytes = datagramBytes;
@@ -327,16 +382,31 @@ export class Outbound {
     if (sequence < 0) return this.#drops.add("key-worn-out");
     session.txPackets += packets;
     if (packets > 0) session.txBytes += plaintext.length;
-    const job = new SealJob(this, session, sending, plaintext.length, pieces);
+    const job = new SealJob(this, session, sending, plaintext.length, pieces, aside);
     writeHeader(job.header, 0, type, sealedBytes, session.id, sending.epoch, pieces, sequence);
-    this.#jobs.push(job);
+    if (aside === null) this.#jobs.push(job);
     this.#inFlightBytes += plaintext.length;
     this.#engine.seal(job, job.header, plaintext);
   }
 
   /** The engine is done with a record; called by the job itself. */
   sealed(job: SealJob): void {
-    if (!this.#blocked && this.#jobs[0] === job) this.#transmitReady();
+    if (job.aside !== null) return this.#transmitAside(job, job.aside);
+    if (this.#blocked !== null || this.#jobs[0] !== job) return;
+    this.#transmitReady();
+    // what settles inside `packets` is flushed at its end
+    if (this.#engine.name !== "sync") this.#streams.flush();
+  }
+
+  #transmitAside(job: SealJob, way: MessageWay): void {
+    const { body, session } = job;
+    this.#inFlightBytes -= job.plaintextBytes;
+    if (body === null) return this.#drops.add("seal-failed");
+    if (session.removed) return;
+    if (way !== "stream") return void this.#transmitTo(way, job, body);
+    if (this.#streams.send(session, job.header, body, job.tag, true) === "failed")
+      this.#drops.add("no-endpoint");
+    this.#streams.flush();
   }
 
   /** Sends the sealed records at the head of the queue, in order. */
@@ -347,7 +417,7 @@ export class Outbound {
       if (body === null && !job.failed) break;
       if (body === null) this.#drops.add("seal-failed");
       else if (!job.session.removed && !this.#transmit(job, body)) {
-        this.#blocked = true;
+        this.#blocked = job.session.path === "tcp" ? "stream" : "socket";
         break;
       }
       if (body !== null) freeBytes(body);
@@ -362,13 +432,24 @@ export class Outbound {
     }
   }
 
-  /** @returns false when the socket is full and the record must be sent again later */
+  /** @returns false when the socket or stream is full and the record must be sent again later */
   #transmit(job: SealJob, body: Uint8Array<ArrayBuffer>): boolean {
-    const endpoint: HostPort | null = job.session.endpoint;
-    if (endpoint === null) {
-      this.#drops.add("no-endpoint");
-      return true;
-    }
+    const { endpoint, path } = job.session;
+    if (path === "tcp") return this.#transmitByStream(job, body);
+    if (endpoint !== null) return this.#transmitTo(endpoint, job, body);
+    this.#drops.add("no-endpoint");
+    return true;
+  }
+
+  #transmitByStream({ session, header, tag }: SealJob, body: Uint8Array): boolean {
+    const result = this.#streams.send(session, header, body, tag, false);
+    if (result === "failed") this.#drops.add("no-endpoint");
+    if (result !== "full" || this.#streams.isAlone) return result !== "full";
+    this.#drops.add("stream-full");
+    return true;
+  }
+
+  #transmitTo(endpoint: HostPort, job: SealJob, body: Uint8Array<ArrayBuffer>): boolean {
     let result = this.#udp.sendRecord(job.header, body, job.tag, job.pieces, endpoint);
     if (result === "too-large") {
       const datagramBytes = HEADER_BYTES + pieceSize(readLength(job.header, 0), job.pieces);

@@ -55,7 +55,8 @@ export function startWorkerDataPlane(options: Omit<StartData, "wakeFd">): Worker
   ready.promise.catch(() => {});
   failure.promise.catch(() => {});
   const post = (message: ToDataPlane): void => {
-    worker.postMessage(message);
+    const moved = message.kind === "tunnel-in" ? message.records.map(({ buffer }) => buffer) : [];
+    worker.postMessage(message, moved);
     // a thread that sleeps in poll(2) hears no message
     if (wakeFd >= 0) libc.write(wakeFd, ptr(one), 8);
   };

@@ -18,7 +18,8 @@ let dataPlane: DataPlane | null = null;
 const waiting: Exclude<ToDataPlane, StartData>[] = [];
 
 function emit(message: FromDataPlane): void {
-  self.postMessage(message);
+  if (message.kind === "tunnel-out") self.postMessage(message, [message.frames.buffer]);
+  else self.postMessage(message);
 }
 
 async function start(message: StartData): Promise<void> {

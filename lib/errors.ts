@@ -39,6 +39,16 @@ export class RefusedError extends OmailError {
   override readonly exitStatus: number = EXIT.refused;
 }
 
+/** The server has no place or address free: final for who never had one, else others may leave. */
+export class ServerFullError extends RefusedError {
+  override name = "ServerFullError";
+}
+
+/** The resolver says that a name does not exist: at a start that is a typing error, later the network's fault. */
+export class UnknownHostError extends OmailError {
+  override name = "UnknownHostError";
+}
+
 /** A privilege or device is missing: says which and how to get it. */
 export class PrivilegeError extends OmailError {
   override name = "PrivilegeError";
@@ -94,6 +104,7 @@ export const DROP_REASONS = [
   "key-worn-out",
   "seal-failed",
   "send-failed",
+  "stream-full",
 ] as const;
 
 /** One of {@link DROP_REASONS}. */

@@ -23,7 +23,12 @@ export const KEEPALIVE_REPLY = 1;
 export const KEEPALIVE_ECHO = 2;
 /** Flag: since the last keep-alive the sender of this one dropped datagrams or records because it could not keep up. */
 export const KEEPALIVE_OVERLOADED = 4;
-const KNOWN_FLAGS = KEEPALIVE_REPLY | KEEPALIVE_ECHO | KEEPALIVE_OVERLOADED;
+/**
+ * Flag: this message only asks whether the path that it came by works, or answers such a question. It is answered by that
+ * path and does not make the receiver send there.
+ */
+export const KEEPALIVE_PROBE = 8;
+const KNOWN_FLAGS = KEEPALIVE_REPLY | KEEPALIVE_ECHO | KEEPALIVE_OVERLOADED | KEEPALIVE_PROBE;
 
 /** One keep-alive message; times in microseconds modulo 2^32. */
 export interface Keepalive {
@@ -37,6 +42,8 @@ export interface Keepalive {
   readonly recordsExpected: number;
   /** What was lost lately says nothing of the path: the sender of this message was too slow. Absent means no. */
   readonly overloaded?: boolean;
+  /** Asks for, or answers with, a proof of the path that it comes by, and nothing else. Absent means no. */
+  readonly probe?: boolean;
 }
 
 /** @returns the 32 bytes of the message */
@@ -45,7 +52,8 @@ export function encodeKeepalive(message: Keepalive): Uint8Array<ArrayBuffer> {
   const flags =
     (message.replyWanted ? KEEPALIVE_REPLY : 0) |
     (message.echo === null ? 0 : KEEPALIVE_ECHO) |
-    (message.overloaded === true ? KEEPALIVE_OVERLOADED : 0);
+    (message.overloaded === true ? KEEPALIVE_OVERLOADED : 0) |
+    (message.probe === true ? KEEPALIVE_PROBE : 0);
   writeUint32(bytes, 0, flags);
   writeUint32(bytes, 4, message.sentAtUs);
   writeUint32(bytes, 8, message.echo?.sentAtUs ?? 0);
@@ -71,6 +79,7 @@ export function decodeKeepalive(bytes: Uint8Array): Keepalive | null {
     recordsSeen,
     recordsExpected,
     overloaded: (flags & KEEPALIVE_OVERLOADED) !== 0,
+    probe: (flags & KEEPALIVE_PROBE) !== 0,
   };
 }
 

@@ -121,6 +121,10 @@ export const REASSEMBLY_TIMEOUT_MS = 1_000;
 export const SEAL_IN_FLIGHT_BYTES = 1024 * 1024;
 /** Sealed bytes handed to the opener and not yet delivered; beyond it records are dropped, so that memory is bounded. */
 export const OPEN_IN_FLIGHT_BYTES = 8 * 1024 * 1024;
+/** Frames handed to the TLS stream that the kernel has not taken: enough for its full speed, little to wait behind. */
+export const STREAM_WINDOW_BYTES = 512 * 1024;
+/** Records that came by the TLS stream and are not taken in; beyond it the connection is not read. */
+export const STREAM_IN_FLIGHT_BYTES = 1024 * 1024;
 /** Kernel socket buffers asked for (SO_RCVBUF, SO_SNDBUF); the kernel may give less. */
 export const SOCKET_BUFFER_BYTES = 4 * 1024 * 1024;
 

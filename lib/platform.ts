@@ -26,7 +26,7 @@ export interface Machine {
   /** Largest super-packet for a host plan; null where the device has no offload. */
   readonly gsoMaxBytes: number | null;
   /** Starts the data plane; it is stopped with the rest. */
-  startDataPlane(options: Pick<StartData, "bind">): WorkerDataPlane;
+  startDataPlane(options: Pick<StartData, "bind" | "transport">): WorkerDataPlane;
   /** Opens the control socket; it is the last thing to close. */
   listen(handlers: Omit<AdminHandlers, "stop">): Promise<void>;
   /** Has `close` called in its turn, before all that was opened earlier. */
@@ -70,8 +70,8 @@ export async function withMachine(
     tun,
     setup,
     gsoMaxBytes: tun.offload ? gsoMaxBytesFor(config.mtuBytes + RECORD_OVERHEAD_BYTES) : null,
-    startDataPlane: ({ bind }) => {
-      const plane = startWorkerDataPlane(startMessage(role, config, tun, bind));
+    startDataPlane: (options) => {
+      const plane = startWorkerDataPlane({ ...startMessage(role, config, tun), ...options });
       stack.defer(() => plane.stop());
       return plane;
     },
@@ -99,14 +99,12 @@ function startMessage(
   role: Instance["role"],
   config: ServerConfig | ClientConfig,
   tun: TunDevice,
-  bind: StartData["bind"],
-): Omit<StartData, "wakeFd"> {
+): Omit<StartData, "bind" | "wakeFd"> {
   return {
     kind: "start",
     role,
     tunFd: tun.fd,
     tunOffload: tun.offload,
-    bind,
     // One full inner packet is exactly one datagram.
     maxDatagramBytes: config.mtuBytes + RECORD_OVERHEAD_BYTES,
     mtuBytes: config.mtuBytes,

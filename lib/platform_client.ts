@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { formatHostPort, type HostPort, parseAddress, parsePrefix } from "./address.ts";
 import { errorCode, messageOf } from "./caught.ts";
 import { type RunningClient, startClient } from "./client.ts";
+import { timingsFor } from "./client_options.ts";
 import { systemClock } from "./clock.ts";
 import type { ClientConfig } from "./config_client.ts";
 import type { SessionConfig } from "./control_message.ts";
@@ -40,7 +41,8 @@ export async function runClient(config: ClientConfig, { log, code }: ClientSurro
     const watch = watchNetwork(() => void machine.setup.refresh(), log);
     machine.defer(() => watch.close());
     // It is made ready while the client connects; messages wait until then.
-    const dataPlane = machine.startDataPlane({ bind: { host: "", port: 0 } });
+    const { transport } = config;
+    const dataPlane = machine.startDataPlane({ bind: { host: "", port: 0 }, transport });
     const client = startClient({
       servers: config.servers,
       user: config.user,
@@ -49,6 +51,8 @@ export async function runClient(config: ClientConfig, { log, code }: ClientSurro
       ...(caPem === null ? {} : { caPem }),
       requestedAddresses: config.requestedAddresses,
       offload: machine.tun.offload,
+      transport,
+      timings: timingsFor(config.keepaliveMs),
       program: `omail-client ${VERSION_TEXT}`,
       dataPlane,
       log,
@@ -148,7 +152,6 @@ async function prepare(
     tun: plan.tun,
     addresses: plan.addresses.join(","),
     server: formatHostPort(server),
-    transport: "udp",
     mtu: plan.mtuBytes,
     routes: plan.fullTunnel ? "all" : plan.routes.join(","),
   });

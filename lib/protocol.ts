@@ -55,6 +55,12 @@ export function writeHeader(
   writeUint32(bytes, offset + 12, sequence);
 }
 
+/** Whether `bytes` is one whole record: the header of its piece 0 and all sealed bytes, as it travels in a stream. */
+export function isWholeRecord(bytes: Uint8Array): boolean {
+  if (datagramSize(bytes, 0, bytes.length) === 0) return false;
+  return readPiece(bytes, 0) === 0 && bytes.length === HEADER_BYTES + readLength(bytes, 0);
+}
+
 /** Sets the index of the piece in a header. */
 export function writePiece(bytes: Uint8Array, offset: number, piece: number): void {
   bytes[offset + 1] = piece;

@@ -11,7 +11,13 @@ import { formatHostPort, type HostPort, parsePrefix } from "./address.ts";
 import { AddressPool } from "./address_pool.ts";
 import { type AuditSink, NO_AUDIT } from "./audit_event.ts";
 import type { GoodbyeCode, SessionConfig } from "./control_message.ts";
-import type { EpochKeys, FromDataPlane, StatsReport } from "./data_plane_message.ts";
+import type {
+  EpochKeys,
+  FromDataPlane,
+  PresenceChanged,
+  StatsReport,
+  TransportMoved,
+} from "./data_plane_message.ts";
 import { OmailError, UsageError } from "./errors.ts";
 import type { Refusal } from "./handshake.ts";
 import { limitKey } from "./handshake_limiter.ts";
@@ -162,6 +168,7 @@ class ControlServer implements RunningServer, ConnectionEvents {
       address: formatHostPort({ host: listen.host, port: this.port }),
       uptimeSeconds: Math.floor((nowMs - this.#startedMs) / 1000),
       sessions: this.#sessions.all().map((session) => toSessionStatus(session, nowMs, clock.wallMs())),
+      gone: this.#sessions.gone,
       bans: this.#guard.bans(nowMs).map(({ subject, value, untilMs }) => ({
         subject,
         value,
@@ -270,7 +277,7 @@ class ControlServer implements RunningServer, ConnectionEvents {
     keys: EpochKeys,
     offload: boolean,
   ): ConnectedSession | null {
-    const { clock, log } = this.#options;
+    const { clock, log, dataPlane } = this.#options;
     const session = this.#sessions.find(sessionId);
     if (session === undefined) return null;
     const isNew = session.epoch < 0;
@@ -279,9 +286,11 @@ class ControlServer implements RunningServer, ConnectionEvents {
     session.controlEndpoint = connection.remote;
     session.controlSeenMs = clock.monotonicMs();
     this.#tokens.stopExpiry(session.id);
+    replaced?.stream?.close(true);
     replaced?.close("replaced", "The session was resumed on another connection");
     if (isNew) this.#accounts.opened(session, offload);
     this.rekeyed(session, keys);
+    connection.openStream(dataPlane, session);
     log.info(isNew ? "client connected" : "client resumed its session", fieldsOf(session));
     this.#guard.succeeded(session.user, connection.remote.host);
     recordLogin(this.#audit, session, isNew ? "password" : "resume");
@@ -294,7 +303,7 @@ class ControlServer implements RunningServer, ConnectionEvents {
   }
 
   left(session: ConnectedSession, reason: string): void {
-    if (!this.#forget(session, "bye", reason)) return;
+    if (!this.#forget(session, "bye", `The client left: ${reason}`)) return;
     this.#options.log.info("client left", { ...fieldsOf(session), reason });
   }
 
@@ -315,6 +324,7 @@ class ControlServer implements RunningServer, ConnectionEvents {
 
   lost(session: ConnectedSession, connection: ServerConnection): void {
     if (session.connection !== connection) return;
+    connection.stream?.close(false);
     session.connection = null;
     this.#tokens.startExpiry(session.id, this.#options.clock.monotonicMs());
     if (this.#sessions.find(session.id) === session)
@@ -356,8 +366,10 @@ class ControlServer implements RunningServer, ConnectionEvents {
   }
 
   #forget(session: ConnectedSession, code: GoodbyeCode, reason: string): boolean {
-    if (!this.#sessions.remove(session)) return false;
-    recordEnd(this.#audit, session, code, reason, this.#options.clock.wallMs());
+    const wallMs = this.#options.clock.wallMs();
+    if (!this.#sessions.remove(session, reason, wallMs)) return false;
+    session.connection?.stream?.close(true);
+    recordEnd(this.#audit, session, code, reason, wallMs);
     void this.#membersChanged();
     this.#tokens.forget(session.id);
     session.connection = null;
@@ -367,6 +379,18 @@ class ControlServer implements RunningServer, ConnectionEvents {
 
   // --- What the data plane tells ---
 
+  #pathChanged(message: TransportMoved | PresenceChanged): void {
+    const { log } = this.#options;
+    const session = this.#sessions.find(message.id);
+    if (session === undefined) return;
+    const fields = fieldsOf(session);
+    if (message.kind === "transport-moved")
+      return log.info("path of the data changed", { ...fields, to: message.to });
+    session.alive = message.alive;
+    if (message.alive) return log.info("client is heard again", fields);
+    log.info("client is silent", { ...fields, seconds: (message.silentMs / 1000).toFixed(1) });
+  }
+
   #fromDataPlane(message: FromDataPlane): void {
     const { log, clock } = this.#options;
     switch (message.kind) {
@@ -375,6 +399,12 @@ class ControlServer implements RunningServer, ConnectionEvents {
         this.#accounts.count(message.sessions);
         this.#drops = message.drops;
         return this.#stats.arrived(message.requestId);
+      case "tunnel-out":
+      case "tunnel-taken":
+        return this.#sessions.find(message.id)?.connection?.stream?.fromDataPlane(message);
+      case "transport-moved":
+      case "presence-changed":
+        return this.#pathChanged(message);
       case "rekey-needed":
         return this.#sessions.find(message.id)?.connection?.send({ type: "rekey-request" });
       case "epoch-confirmed":

@@ -17,7 +17,7 @@ import {
   goodbyeMessage,
   type ServerMessage,
 } from "./control_message.ts";
-import type { EpochKeys } from "./data_plane_message.ts";
+import type { DataPlanePort, EpochKeys } from "./data_plane_message.ts";
 import { ProtocolError } from "./errors.ts";
 import type { RandomBytes, Refusal } from "./handshake.ts";
 import {
@@ -30,6 +30,7 @@ import {
 import { answerExchange } from "./key_schedule.ts";
 import { CONTROL_MESSAGES_BURST, CONTROL_MESSAGES_PER_SECOND, TOTP_TIMEOUT_MS } from "./limits.ts";
 import type { Log } from "./log.ts";
+import { RecordStream } from "./record_stream.ts";
 import type { ServerSession } from "./server_sessions.ts";
 import type { TlsConnection } from "./tls_connection.ts";
 import type { PendingConnection } from "./tls_control.ts";
@@ -75,6 +76,7 @@ export class ServerConnection {
   readonly #bucket: TokenBucket;
   #handshake: ServerHandshake | null;
   #session: ConnectedSession | null = null;
+  #stream: RecordStream | null = null;
 
   constructor(options: ServerConnectionOptions) {
     const { pending, policy, random, clock } = options;
@@ -118,6 +120,18 @@ export class ServerConnection {
   /** Breaks the connection off, so that the client comes back to its session and is told its configuration again. */
   drop(): void {
     this.#connection.destroy();
+  }
+
+  /** Lets the session's records travel by this connection, too; the data plane has the session. */
+  openStream(dataPlane: DataPlanePort, session: ConnectedSession): void {
+    const { clock } = this.#options;
+    this.#stream = new RecordStream(this.#connection, dataPlane, session.id, () => {
+      session.controlSeenMs = clock.monotonicMs();
+    });
+  }
+
+  get stream(): RecordStream | null {
+    return this.#stream;
   }
 
   /** Says goodbye and closes. */

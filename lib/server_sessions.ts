@@ -10,7 +10,7 @@ import type { AddressPool, Lease } from "./address_pool.ts";
 import { readUint32 } from "./bytes.ts";
 import type { SessionStats } from "./data_plane_message.ts";
 import type { RandomBytes } from "./handshake.ts";
-import { type SessionStatus, toPathStatus, type TrafficStatus } from "./status.ts";
+import { type GoneStatus, type SessionStatus, toPathStatus, type TrafficStatus } from "./status.ts";
 
 /** One client's session. `Connection` is what the caller uses to reach it. */
 export interface ServerSession<Connection> {
@@ -32,6 +32,8 @@ export interface ServerSession<Connection> {
   stats: SessionStats | null;
   /** Monotonic milliseconds of the last authenticated record; null before the first. */
   dataSeenMs: number | null;
+  /** Records come in: within the last two keep-alive intervals. */
+  alive: boolean;
 }
 
 /** What opening a session needs. */
@@ -49,6 +51,9 @@ export interface OpenRequest {
  */
 const ABANDONED_AFTER_MS = 30_000;
 
+/** Ended sessions that `status` tells of. */
+const MAX_GONE = 20;
+
 const NO_TRAFFIC: TrafficStatus = { rxBytes: 0, txBytes: 0, rxPackets: 0, txPackets: 0 };
 
 /** All sessions of one server. */
@@ -58,6 +63,7 @@ export class ServerSessions<Connection> {
   readonly #byId = new Map<number, ServerSession<Connection>>();
   /** Traffic of ended sessions. */
   #ended: TrafficStatus = NO_TRAFFIC;
+  readonly #gone: GoneStatus[] = [];
 
   constructor(pool: AddressPool, random: RandomBytes) {
     this.#pool = pool;
@@ -91,15 +97,29 @@ export class ServerSessions<Connection> {
       controlSeenMs: request.nowMs,
       stats: null,
       dataSeenMs: null,
+      alive: true,
     };
     this.#byId.set(session.id, session);
     return session;
   }
 
-  /** Forgets a session and frees its addresses. @returns false when it was gone already */
-  remove(session: ServerSession<Connection>): boolean {
+  /** The sessions that ended last, the newest first. */
+  get gone(): readonly GoneStatus[] {
+    return this.#gone.toReversed();
+  }
+
+  /**
+   * Forgets a session and frees its addresses.
+   *
+   * @param reason of its end, for people
+   * @returns false when it was gone already
+   */
+  remove(session: ServerSession<Connection>, reason: string, wallMs: number): boolean {
     if (!this.#byId.delete(session.id)) return false;
     this.#pool.release(session.lease);
+    const addresses = session.lease.map((prefix) => prefix.address.text);
+    this.#gone.push({ id: session.id, user: session.user, addresses, endedAt: wallMs, reason });
+    if (this.#gone.length > MAX_GONE) this.#gone.shift();
     this.#ended = addTraffic(this.#ended, session.stats ?? NO_TRAFFIC);
     return true;
   }
@@ -168,7 +188,8 @@ export function toSessionStatus(
     addresses: session.lease.map((prefix) => prefix.address.text),
     connectedAt: session.connectedAtMs,
     lastSeenAt: Math.round(wallMs - (nowMs - lastSeenMs(session))),
-    transport: "udp",
+    transport: stats?.transport ?? "udp",
+    state: !session.alive ? "silent" : session.connection === null ? "reconnecting" : "connected",
     ...toPathStatus(stats),
   };
 }

@@ -7,12 +7,14 @@
  */
 
 import type { HostPort } from "./address.ts";
+import type { TransportName } from "./data_plane_message.ts";
 import type { RecordKey } from "./engine.ts";
 import type { Keepalive } from "./keepalive.ts";
 import {
   EPOCH_OVERLAP_MS,
   MAX_LIVE_EPOCHS,
   REASSEMBLY_TIMEOUT_MS,
+  recordLimitFor,
   REJECT_AFTER_RECORDS,
   REKEY_AFTER_RECORDS,
 } from "./limits.ts";
@@ -65,6 +67,9 @@ export class Session {
   readonly reassembly = new Reassembly();
   readonly outerPath: SessionPath;
   endpoint: HostPort | null;
+  #path: TransportName = "udp";
+  /** Take the path of the peer's newest record (a server), or leave the choice to `session_paths.ts` (a client). */
+  followsPath = false;
   sending: SendingEpoch | null = null;
   rxBytes = 0;
   txBytes = 0;
@@ -88,6 +93,7 @@ export class Session {
   readonly #limit: RecordLimit;
   /** The datagram size that the limit goes by. */
   #datagramBytes: number;
+  readonly #streamLimit: number;
   readonly #keepaliveMs: number;
   readonly #receiving: ReceivingEpoch[] = [];
   #waiting: SendingEpoch | null = null;
@@ -117,6 +123,7 @@ export class Session {
     this.#datagramBytes = this.outerPath.maxDatagramBytes;
     this.#limit = new RecordLimit(this.#datagramBytes);
     this.recordLimit = this.#limit.limit;
+    this.#streamLimit = recordLimitFor(maxDatagramBytes);
     this.peerOffload = peerOffload;
     this.endpoint = endpoint;
     this.#keepaliveMs = keepaliveMs;
@@ -181,7 +188,7 @@ export class Session {
     if (this.outerPath.maxDatagramBytes === this.#datagramBytes) return;
     this.#datagramBytes = this.outerPath.maxDatagramBytes;
     this.#limit.setMaxDatagramBytes(this.#datagramBytes);
-    this.recordLimit = this.#limit.limit;
+    if (this.#path === "udp") this.recordLimit = this.#limit.limit;
   }
 
   /** Whether to ask for a new epoch now; true once per epoch. */
@@ -224,12 +231,31 @@ export class Session {
     return "confirmed";
   }
 
-  /** Moves the endpoint if this record is the newest so far. @returns whether it moved */
-  placeEndpoint(epoch: number, sequence: number, from: HostPort): boolean {
+  /** What carries what we send. */
+  get path(): TransportName {
+    return this.#path;
+  }
+
+  /** Sends by `path` from now on. A stream loses nothing, so its records are as large as can be. */
+  usePath(path: TransportName): void {
+    if (path === this.#path) return;
+    this.#path = path;
+    this.recordLimit = path === "tcp" ? this.#streamLimit : this.#limit.limit;
+  }
+
+  /**
+   * Moves the endpoint, and the path if it follows the peer's, if this record is the newest so far.
+   *
+   * @param from sender of the datagrams; null for a record of the TLS stream
+   * @returns whether the endpoint moved
+   */
+  placeEndpoint(epoch: number, sequence: number, from: HostPort | null): boolean {
     if (epoch < this.#newestEpoch || (epoch === this.#newestEpoch && sequence <= this.#newestSequence))
       return false;
     this.#newestEpoch = epoch;
     this.#newestSequence = sequence;
+    if (this.followsPath) this.usePath(from === null ? "tcp" : "udp");
+    if (from === null) return false;
     if (isSame(this.endpoint, from)) return false;
     this.endpoint = from;
     this.#candidate = null;
@@ -245,13 +271,14 @@ export class Session {
       if (rttUs < 60_000_000) this.rttMs = rttUs / 1000;
     }
     const recordsSeen = this.outerPath.reported(message.recordsSeen, message.recordsExpected, nowMs);
-    if (this.#limit.reported({ ...message, recordsSeen }, nowMs)) this.recordLimit = this.#limit.limit;
+    const taken = this.#limit.reported({ ...message, recordsSeen }, nowMs);
+    if (taken && this.#path === "udp") this.recordLimit = this.#limit.limit;
     this.#measureLoss();
     return message.replyWanted;
   }
 
   /** The keep-alive message to send now; the next one is due a whole interval later. */
-  keepaliveMessage(replyWanted: boolean, nowMs: number): Keepalive {
+  keepaliveMessage(replyWanted: boolean, nowMs: number, probe = false): Keepalive {
     this.#lastKeepaliveMs = nowMs;
     this.lossReports.sent(this.recordsLost, nowMs);
     const overloaded = this.overloaded;
@@ -259,6 +286,7 @@ export class Session {
     const echo = this.#peerEcho;
     return {
       replyWanted,
+      probe,
       sentAtUs: wrapUs(nowMs),
       echo: echo === null ? null : { sentAtUs: echo.sentAtUs, delayUs: wrapUs(nowMs - echo.atMs) },
       recordsSeen: this.recordsSeen,
@@ -277,7 +305,7 @@ export class Session {
   tick(nowMs: number): "confirm" | "keepalive" | null {
     while (this.#receiving[0] !== undefined && this.#receiving[0].endsAtMs <= nowMs)
       this.#forgetEpoch(this.#receiving[0]);
-    if (this.sending === null || this.endpoint === null) return null;
+    if (this.sending === null || (this.endpoint === null && this.path === "udp")) return null;
     if (
       this.findEpoch(this.sending.epoch)?.confirmed === false &&
       nowMs - this.#lastConfirmTryMs >= CONFIRM_EVERY_MS

@@ -4,7 +4,7 @@
  * A stable interface for scripts: fields are added, never renamed.
  */
 
-import type { SessionStats } from "./data_plane_message.ts";
+import type { SessionStats, TransportName } from "./data_plane_message.ts";
 import type { DropReason } from "./errors.ts";
 import { MAX_PLAINTEXT_BYTES } from "./limits.ts";
 
@@ -42,7 +42,24 @@ export interface SessionStatus extends PathStatus {
   readonly addresses: readonly string[];
   readonly connectedAt: number;
   readonly lastSeenAt: number;
-  readonly transport: "udp";
+  /** Path of what we send. */
+  readonly transport: TransportName;
+  readonly state: SessionState;
+}
+
+/**
+ * What the server knows of a client: `silent` was not heard for two keep-alive intervals; `reconnecting` has lost its
+ * control connection and may still send data.
+ */
+export type SessionState = "connected" | "silent" | "reconnecting";
+
+/** A session that has ended. */
+export interface GoneStatus {
+  readonly id: number;
+  readonly user: string;
+  readonly addresses: readonly string[];
+  readonly endedAt: number;
+  readonly reason: string;
 }
 
 /** `omail-server status --json`. */
@@ -52,6 +69,8 @@ export interface ServerStatus {
   readonly address: string;
   readonly uptimeSeconds: number;
   readonly sessions: readonly SessionStatus[];
+  /** Sessions that ended last, the newest first, and why. */
+  readonly gone: readonly GoneStatus[];
   /** Who is shut out after too many failed log-ins. */
   readonly bans?: readonly BanStatus[] | undefined;
   /** Connections that did not become a session, since the start, by reason. */
@@ -75,7 +94,10 @@ export interface ClientStatus extends PathStatus {
   readonly state: ClientState;
   /** The server as it was named, `HOST:PORT`. */
   readonly server: string;
-  readonly transport: "udp";
+  /** Path of what we send. */
+  readonly transport: TransportName;
+  /** Why the state is not "connected"; null when it is, and before the first failure. */
+  readonly reason: string | null;
   /** Inner addresses without prefix length; empty before the first connection. */
   readonly addresses: readonly string[];
   /** When this session was opened; null before the first connection. */

@@ -1,7 +1,8 @@
 /**
- * One control connection: whole messages over an established TLS socket, bounded in both directions.
+ * One control connection: whole messages and records over an established TLS socket, bounded in both directions.
  *
  * Received messages are pulled one at a time; when nobody pulls, the socket is paused and TCP holds the sender back.
+ * Records are pushed, and their receiver says when it is behind.
  */
 
 import type { TLSSocket } from "node:tls";
@@ -33,6 +34,10 @@ export class TlsConnection {
   #failure: Error | null = null;
   #ended = false;
   #closing = false;
+  #onRecords: ((records: Uint8Array<ArrayBuffer>[]) => void) | null = null;
+  #recordsHeldBack = false;
+  /** Bytes of records that wait in the socket. */
+  #recordBytesWaiting = 0;
 
   constructor(socket: TLSSocket) {
     this.#socket = socket;
@@ -80,7 +85,7 @@ export class TlsConnection {
   receive(): Promise<Uint8Array | null> {
     const queued = this.#queue.shift();
     if (queued !== undefined) {
-      if (this.#queue.length === 0 && !this.#ended) this.#socket.resume();
+      this.#flowOrPause();
       return Promise.resolve(queued);
     }
     if (this.#failure !== null) return Promise.reject(this.#failure);
@@ -95,11 +100,38 @@ export class TlsConnection {
   send(body: Uint8Array): void {
     if (this.#ended || this.#socket.destroyed) return;
     this.#socket.write(encodeFrame(body));
-    if (this.#socket.writableLength <= MAX_CONTROL_OUTPUT_BYTES) return;
-    this.#end(
-      new ProtocolError(`The peer does not read: "${this.#socket.writableLength}" bytes are waiting`),
-    );
+    const waiting = this.#socket.writableLength - this.#recordBytesWaiting;
+    if (waiting <= MAX_CONTROL_OUTPUT_BYTES) return;
+    this.#end(new ProtocolError(`The peer does not read: "${waiting}" bytes are waiting`));
     this.#socket.destroy();
+  }
+
+  /**
+   * Registers the receiver of records, in order and with their headers; until then a record is a breach of the protocol.
+   * Each call has all records that one read brought.
+   */
+  receiveRecords(receive: (records: Uint8Array<ArrayBuffer>[]) => void): void {
+    this.#onRecords = receive;
+  }
+
+  /** While true nothing is read, so that TCP holds the sender back. */
+  holdBackRecords(hold: boolean): void {
+    if (hold === this.#recordsHeldBack) return;
+    this.#recordsHeldBack = hold;
+    this.#flowOrPause();
+  }
+
+  /**
+   * Sends record frames, prefixes included. The caller bounds what is on its way by `taken`, which tells that the
+   * kernel has these bytes; it is not called when the connection ends before.
+   */
+  sendRecords(frames: Uint8Array, taken: () => void): void {
+    if (this.#ended || this.#socket.destroyed) return;
+    this.#recordBytesWaiting += frames.length;
+    this.#socket.write(frames, (error?: Error | null) => {
+      this.#recordBytesWaiting -= frames.length;
+      if (error === undefined || error === null) taken();
+    });
   }
 
   /**
@@ -126,12 +158,27 @@ export class TlsConnection {
   #received(chunk: Uint8Array): void {
     if (this.#ended) return;
     try {
-      for (const body of this.#decoder.push(chunk)) this.#deliver(body);
+      const frames = this.#decoder.push(chunk);
+      const records = frames.filter(({ kind }) => kind === "record").map(({ body }) => body);
+      if (records.length > 0) this.#deliverRecords(records);
+      for (const { kind, body } of frames) if (kind === "message") this.#deliver(body);
     } catch (error) {
       this.#end(error instanceof Error ? error : new Error(String(error)));
       return;
     }
     if (this.#queue.length >= MAX_QUEUED_MESSAGES) this.#socket.pause();
+  }
+
+  /** Reads on if nobody is behind. */
+  #flowOrPause(): void {
+    if (this.#ended) return;
+    if (this.#recordsHeldBack) this.#socket.pause();
+    else if (this.#queue.length === 0) this.#socket.resume();
+  }
+
+  #deliverRecords(records: Uint8Array<ArrayBuffer>[]): void {
+    if (this.#onRecords === null) throw new ProtocolError("Cannot use a record now: expected a log-in first");
+    this.#onRecords(records);
   }
 
   #deliver(body: Uint8Array): void {

@@ -118,7 +118,10 @@ export async function connectControl(options: ConnectOptions): Promise<TlsConnec
     await handshakeDone(socket, timeoutMs, signal);
     if (caPem !== null) checkCertificate(socket, serverName);
     if (socket.alpnProtocol !== ALPN_PROTOCOL) throw new OmailError(`it does not speak "${ALPN_PROTOCOL}"`);
-    return new TlsConnection(socket);
+    const connection = new TlsConnection(socket);
+    // a server may send on its own before the session of a returning client is there again
+    connection.receiveRecords(() => undefined);
+    return connection;
   } catch (error) {
     socket.destroy();
     if (error instanceof RefusedError || signal.aborted) throw error;
@@ -129,7 +132,10 @@ export async function connectControl(options: ConnectOptions): Promise<TlsConnec
 
 function handshakeDone(socket: TLSSocket, timeoutMs: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => settle(new OmailError(`no answer within ${timeoutMs} ms`)), timeoutMs);
+    let answer = "no answer";
+    socket.once("connect", () => (answer = "TCP is accepted, but TLS does not come about"));
+    const onTimeout = (): void => settle(new OmailError(`${answer} within ${timeoutMs} ms`));
+    const timer = setTimeout(onTimeout, timeoutMs);
     const onAbort = (): void => settle(new OmailError("given up"));
     const settle = (error: Error | null): void => {
       clearTimeout(timer);

@@ -140,8 +140,11 @@ export class DataPlanePair {
       payload,
     });
     let limit = 0;
-    while (limit < this.stats(this.client).recordLimit) {
+    // an answer to a keep-alive may be the report of a round, too early for growth
+    for (let idleRounds = 0; idleRounds < 4;) {
+      const before = limit;
       limit = this.stats(this.client).recordLimit;
+      idleRounds = limit > before ? 0 : idleRounds + 1;
       for (let i = 0; i < 1_000; i++)
         this.client.tun.inject(this.client.tun.offload ? withVnet(packet) : packet);
       await this.settle();

@@ -54,6 +54,7 @@ describe("parseServerStatus()", () => {
     address: ":51820",
     uptimeSeconds: 1,
     sessions: [],
+    gone: [],
     totals: { rxBytes: 0, txBytes: 0, rxPackets: 0, txPackets: 0, drops: {} },
   };
 

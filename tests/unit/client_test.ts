@@ -1,8 +1,10 @@
 import { afterEach, expect, test } from "bun:test";
+import { systemClock } from "../../lib/clock.ts";
 import type { SessionConfig } from "../../lib/control_message.ts";
-import { OmailError, RefusedError, UsageError } from "../../lib/errors.ts";
+import { OmailError, RefusedError, UnknownHostError, UsageError } from "../../lib/errors.ts";
 import {
   ControlHarness,
+  FakeDataPlane,
   joinDataPlanes,
   PASSWORD,
   testCertificate,
@@ -288,4 +290,118 @@ test("startClient() says when no record comes back, and is not connected then", 
   client.data.onPost = () => undefined;
   await until(() => client.log.lines.some((line) => line.includes("is UDP blocked?")));
   expect((await client.client.status()).state).toBe("connecting");
+});
+
+test("startClient() ends at once when the server's name does not exist, and names it", async () => {
+  const client = harness.clientOf(1, new FakeDataPlane(), {
+    servers: [{ host: "vpn.invalid", port: 51820 }],
+    resolve: ({ host }) => Promise.reject(new UnknownHostError(`Cannot resolve "${host}"`)),
+  });
+  expect(String(await client.client.done.catch(String))).toContain('Cannot resolve "vpn.invalid"');
+});
+
+test("startClient() with a session takes an unknown name for the network's fault", async () => {
+  const server = await harness.server();
+  const relay = await harness.relay(server.server.port);
+  let exists = true;
+  const client = harness.clientOf(relay.port, server.data, {
+    servers: [{ host: "vpn.example", port: relay.port }],
+    resolve: ({ host, port }) =>
+      exists
+        ? Promise.resolve([{ host: "127.0.0.1", port }])
+        : Promise.reject(new UnknownHostError(`Cannot resolve "${host}"`)),
+  });
+  await untilConnected(client);
+  exists = false;
+  relay.cut();
+  await untilConnected(client, 2);
+});
+
+test("startClient() that had a session tries again at a full server, one that had none does not", async () => {
+  const server = await harness.server();
+  const client = harness.client(server);
+  await untilConnected(client);
+  const { port } = server.server;
+  await server.server.stop("restart");
+  const full = await harness.server({ maxClients: 0, listen: { host: "127.0.0.1", port } });
+  await until(() => client.log.lines.filter((line) => line.includes("The server is full")).length >= 2);
+  expect((await client.client.status()).reason).toContain("The server is full");
+  expect(await harness.client(full).client.done.catch((error: unknown) => error)).toBeInstanceOf(
+    RefusedError,
+  );
+  await full.server.stop("restart");
+  const roomy = await harness.server({ listen: { host: "127.0.0.1", port } });
+  joinDataPlanes(client.data, roomy.data);
+  await untilConnected(client, 2);
+});
+
+test("startClient() takes the next server when no record comes back from the first", async () => {
+  const [first, second] = [await harness.server(), await harness.server()];
+  const servers = [first, second].map(({ server: { port } }) => ({ host: "127.0.0.1", port }));
+  // its data path is joined with the second server only
+  const client = harness.client(second, { servers, timings: { confirmTimeoutMs: 100 } });
+  await untilConnected(client);
+  expect((await client.client.status()).server).toBe(`127.0.0.1:${second.server.port}`);
+});
+
+test("startClient() says why it is not connected, and that the server is silent or back", async () => {
+  const server = await harness.server();
+  const client = harness.client(server);
+  await untilConnected(client);
+  const id = client.connected[0]!.sessionId;
+  client.data.emit({ kind: "presence-changed", id, alive: false, silentMs: 20_000 });
+  const silent = await client.client.status();
+  expect([silent.state, silent.reason]).toEqual(["reconnecting", "nothing is heard of the server"]);
+  client.data.emit({ kind: "presence-changed", id, alive: true, silentMs: 0 });
+  const back = await client.client.status();
+  expect([back.state, back.reason]).toEqual(["connected", null]);
+  const said = client.log.lines.filter((line) => /silent|heard again/.test(line));
+  expect(said).toEqual([
+    "warn the server is silent seconds=20.0 transport=udp",
+    "info the server is heard again",
+  ]);
+});
+
+test("probe() pings at once, and a server that does not answer is left within two seconds", async () => {
+  const server = await harness.server();
+  const relay = await harness.relay(server.server.port);
+  const client = harness.clientOf(relay.port, server.data);
+  await untilConnected(client);
+  client.client.probe("test");
+  expect(client.data.of("probe-paths")).toHaveLength(1);
+  await Bun.sleep(1_200);
+  expect(client.log.lines.some((line) => line.includes("trying again"))).toBe(false);
+  relay.mute();
+  const startMs = performance.now();
+  client.client.probe("test");
+  await until(() => client.log.lines.some((line) => line.includes("does not answer")));
+  expect(performance.now() - startMs).toBeLessThan(2_000);
+});
+
+test("probe() cuts a long wait short", async () => {
+  const server = await harness.server();
+  const { port } = server.server;
+  await server.server.stop("gone");
+  const client = harness.clientOf(port, server.data);
+  const waits = () => client.log.lines.filter((line) => line.includes("trying again")).length;
+  await until(() => waits() >= 5);
+  const startMs = performance.now();
+  const count = waits();
+  client.client.probe("test");
+  await until(() => waits() > count);
+  expect(performance.now() - startMs).toBeLessThan(500);
+});
+
+test("a clock that jumps has everything asked anew", async () => {
+  let sleptMs = 0;
+  const clock = {
+    monotonicMs: () => systemClock.monotonicMs(),
+    wallMs: () => systemClock.wallMs() + sleptMs,
+  };
+  const server = await harness.server();
+  const client = harness.client(server, { clock });
+  await untilConnected(client);
+  sleptMs = 3_600_000;
+  await until(() => client.data.of("probe-paths").length > 0);
+  expect(client.log.lines.some((line) => line.includes("the machine slept for 3600 s"))).toBe(true);
 });

@@ -1,12 +1,32 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { encodeFrame, FrameDecoder } from "../../lib/control_frame.ts";
 import { concatBytes } from "../../lib/bytes.ts";
+import {
+  encodeFrame,
+  type Frame,
+  FRAME_HEADER_BYTES,
+  FrameDecoder,
+  writeRecordFrameHeader,
+} from "../../lib/control_frame.ts";
 import { ProtocolError } from "../../lib/errors.ts";
-import { MAX_CONTROL_MESSAGE_BYTES } from "../../lib/limits.ts";
+import { HEADER_BYTES, MAX_CONTROL_MESSAGE_BYTES, MAX_RECORD_BYTES } from "../../lib/limits.ts";
 import { bytes, check } from "../support/property.ts";
 
-const hex = (bodies: readonly Uint8Array[]): string[] => bodies.map((body) => body.toHex());
+const texts = (frames: readonly Frame[]): string[] =>
+  frames.map(({ kind, body }) => `${kind} ${body.toHex()}`);
+
+/** A frame of either kind. */
+function encode({ kind, body }: Frame): Uint8Array {
+  if (kind === "message") return encodeFrame(body);
+  const prefix = new Uint8Array(FRAME_HEADER_BYTES);
+  writeRecordFrameHeader(prefix, 0, body.length);
+  return concatBytes(prefix, body);
+}
+
+const anyFrame: fc.Arbitrary<Frame> = fc.oneof(
+  fc.record({ kind: fc.constant("message" as const), body: bytes(1, 40) }),
+  fc.record({ kind: fc.constant("record" as const), body: bytes(33, 80) }),
+);
 
 test("encodeFrame() puts a big-endian length in front", () => {
   expect(encodeFrame(Uint8Array.from([7, 8, 9])).toHex()).toBe("00000003070809");
@@ -18,19 +38,19 @@ test("encodeFrame() refuses empty and over-long messages", () => {
   expect(encodeFrame(new Uint8Array(MAX_CONTROL_MESSAGE_BYTES)).length).toBe(MAX_CONTROL_MESSAGE_BYTES + 4);
 });
 
-test("FrameDecoder gives the same messages however the stream is cut", () => {
-  const bodies = fc.array(bytes(1, 40), { minLength: 1, maxLength: 6 });
+test("FrameDecoder gives the same messages and records however the stream is cut", () => {
+  const frames = fc.array(anyFrame, { minLength: 1, maxLength: 6 });
   check(
-    fc.property(bodies, fc.array(fc.integer({ min: 1, max: 50 })), (sent, cuts) => {
-      const stream = concatBytes(...sent.map(encodeFrame));
+    fc.property(frames, fc.array(fc.integer({ min: 1, max: 50 })), (sent, cuts) => {
+      const stream = concatBytes(...sent.map(encode));
       const decoder = new FrameDecoder();
-      const got: Uint8Array[] = [];
+      const got: Frame[] = [];
       let offset = 0;
       for (const cut of [...cuts, stream.length]) {
         got.push(...decoder.push(stream.subarray(offset, offset + cut)));
         offset += cut;
       }
-      expect(hex(got)).toEqual(hex(sent));
+      expect(texts(got)).toEqual(texts(sent));
       expect(decoder.isAtBoundary).toBe(true);
     }),
   );
@@ -46,7 +66,14 @@ test("FrameDecoder gives nothing for any true prefix of a message", () => {
 });
 
 test("FrameDecoder refuses a length of zero and one over the limit by the prefix alone", () => {
-  for (const prefix of ["00000000", "00010001", "ffffffff"]) {
+  // records: empty, one byte too short, one too long
+  const records = ["80000000", "80000020", "8000fbf4", "ffffffff"];
+  for (const prefix of ["00000000", "00010001", "7fffffff", ...records]) {
     expect(() => new FrameDecoder().push(Uint8Array.fromHex(prefix))).toThrow(ProtocolError);
   }
+});
+
+test("FrameDecoder takes the largest record", () => {
+  const body = new Uint8Array(HEADER_BYTES + MAX_RECORD_BYTES);
+  expect(new FrameDecoder().push(encode({ kind: "record", body }))).toHaveLength(1);
 });

@@ -280,7 +280,14 @@ describe("Inbound: a peer with good keys", () => {
     expect(drops).toEqual({ "packet-malformed": 1 });
     pair.clock.nowMs += 1000;
     pair.wire.length = 0;
-    const message = { replyWanted: true, sentAtUs: 1, echo: null, recordsSeen: 0, recordsExpected: 0 };
+    const message = {
+      replyWanted: true,
+      probe: false,
+      sentAtUs: 1,
+      echo: null,
+      recordsSeen: 0,
+      recordsExpected: 0,
+    };
     for (let i = 0; i < 50; i++) {
       pair.toServer(pair.client.udp, await sealed(RecordType.keepalive, encodeKeepalive(message), 2000 + i));
     }

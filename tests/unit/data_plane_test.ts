@@ -253,11 +253,8 @@ describe("DataPlane: sessions and time", () => {
     pair.clock.nowMs += KEEPALIVE_MS;
     pair.client.plane.tick();
     pair.server.plane.tick();
-    await until(() => pair.wire.length === 2);
-    expect(pair.wire.map(({ bytes }) => readType(bytes, 0))).toEqual([
-      RecordType.keepalive,
-      RecordType.keepalive,
-    ]);
+    await until(() => new Set(pair.wire.map(({ from }) => from)).size === 2);
+    expect(pair.wire.every(({ bytes }) => readType(bytes, 0) === RecordType.keepalive)).toBe(true);
     await until(() => pair.stats(pair.client).silentMs === 0 && pair.stats(pair.server).silentMs === 0);
     expect(pair.stats(pair.client).rttMs).toBe(0);
     pair.clock.nowMs += 7_000;

@@ -12,6 +12,7 @@ const MESSAGE: Keepalive = {
   recordsSeen: 2 ** 33 + 1,
   recordsExpected: 2 ** 33 + 2,
   overloaded: false,
+  probe: false,
 };
 const GOLDEN = "00000003" + "01020304" + "fffefdfc" + "00000005" + "0000000200000001" + "0000000200000002";
 
@@ -24,6 +25,7 @@ const message: fc.Arbitrary<Keepalive> = fc.tuple(fc.maxSafeNat(), fc.maxSafeNat
     recordsSeen: fc.constant(Math.min(a, b)),
     recordsExpected: fc.constant(Math.max(a, b)),
     overloaded: fc.boolean(),
+    probe: fc.boolean(),
   }),
 );
 
@@ -34,6 +36,7 @@ describe("encodeKeepalive", () => {
       "00000000" + "01020304" + "00".repeat(8) + GOLDEN.slice(32),
     );
     expect(encodeKeepalive({ ...MESSAGE, overloaded: true }).toHex()).toBe("00000007" + GOLDEN.slice(8));
+    expect(encodeKeepalive({ ...MESSAGE, probe: true }).toHex()).toBe("0000000b" + GOLDEN.slice(8));
   });
 });
 
@@ -66,7 +69,7 @@ describe("decodeKeepalive", () => {
       data[at] = value;
       return decodeKeepalive(data);
     };
-    expect(change(3, 8 | 3)).toBeNull();
+    expect(change(3, 16 | 3)).toBeNull();
     expect(change(0, 0x80)).toBeNull();
     expect(change(23, 3)).toBeNull();
     expect(change(24, 0x7f)).toBeNull();

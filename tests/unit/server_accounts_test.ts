@@ -63,6 +63,7 @@ function stats(id: number, bytes: number): SessionStats {
   return {
     id,
     endpoint: null,
+    transport: "udp",
     epoch: 0,
     rxBytes: bytes,
     txBytes: 0,

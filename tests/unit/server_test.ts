@@ -18,6 +18,7 @@ function statsOf(id: number, values: Partial<SessionStats> = {}): SessionStats {
   return {
     id,
     endpoint: { host: "192.0.2.9", port: 4444 },
+    transport: "udp",
     epoch: 0,
     rxBytes: 10,
     txBytes: 20,
@@ -332,4 +333,54 @@ test("logs never hold a password", async () => {
   const client = harness.client(server);
   await untilConnected(client);
   expect([...server.log.lines, ...client.log.lines].join("\n")).not.toContain(PASSWORD);
+});
+
+test("status() tells who is silent, who reconnects, and who is gone and why", async () => {
+  const server = await harness.server();
+  const relay = await harness.relay(server.server.port);
+  const client = harness.clientOf(relay.port, server.data);
+  await untilConnected(client);
+  const { sessionId: id } = client.connected[0]!;
+  const states = async () => (await server.server.status()).sessions.map(({ state }) => state);
+  expect(await states()).toEqual(["connected"]);
+  server.data.emit({ kind: "presence-changed", id, alive: false, silentMs: 20_000 });
+  expect(await states()).toEqual(["silent"]);
+  server.data.emit({ kind: "presence-changed", id, alive: true, silentMs: 0 });
+  relay.mute();
+  relay.cut();
+  await until(() => server.log.lines.some((line) => line.includes("control connection lost")));
+  expect(await states()).toEqual(["reconnecting"]);
+  expect(server.server.kick(id, "ended by a test")).toBe(true);
+  const { sessions, gone } = await server.server.status();
+  expect(sessions).toEqual([]);
+  expect(gone).toMatchObject([{ id, user: "alice", addresses: ["10.8.0.2", "fd00::2"] }]);
+  expect(gone[0]!.reason).toBe("ended by a test");
+  const said = server.log.lines.filter((line) => /silent|heard again/.test(line));
+  expect(said.map((line) => line.split(" session=")[0])).toEqual([
+    "info client is silent",
+    "info client is heard again",
+  ]);
+});
+
+test("status() remembers the last twenty who are gone, the newest first", async () => {
+  const server = await harness.server();
+  const grants = [];
+  for (let i = 0; i < 22; i++) {
+    const grant = await logInOn(await clients.dial(server));
+    grants.push(grant.config.sessionId);
+    server.server.kick(grant.config.sessionId, `number ${i}`);
+  }
+  const { gone } = await server.server.status();
+  expect(gone.map(({ id }) => id)).toEqual(grants.slice(2).toReversed());
+});
+
+test("a record before the log-in ends the connection", async () => {
+  const server = await harness.server();
+  const connection = await clients.dial(server);
+  const frames = new Uint8Array(44);
+  frames.set([0x80, 0, 0, 40]);
+  connection.sendRecords(frames, () => undefined);
+  const message = await next(connection);
+  expect(message).toMatchObject({ type: "goodbye", code: "protocol" });
+  expect(server.data.of("tunnel-in")).toEqual([]);
 });

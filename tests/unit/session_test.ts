@@ -235,6 +235,7 @@ describe("Session.tick", () => {
 
 const keepalive = (fields: Partial<Keepalive>): Keepalive => ({
   replyWanted: false,
+  probe: false,
   sentAtUs: 0,
   echo: null,
   recordsSeen: 0,

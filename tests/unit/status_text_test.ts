@@ -26,11 +26,16 @@ const server: ServerStatus = {
       connectedAt: NOW - 60_000,
       lastSeenAt: NOW - 30_000,
       transport: "udp",
+      state: "silent",
       rxBytes: 1536,
       txBytes: 5 * 1024 ** 3,
       rxPackets: 3,
       txPackets: 4,
     },
+  ],
+  gone: [
+    { id: 8, user: "bob", addresses: ["10.8.0.3"], endedAt: NOW - 5_000, reason: "The client left: bye" },
+    { id: 9, user: "eve", addresses: ["10.8.0.4"], endedAt: NOW - 7_200_000, reason: "long ago" },
   ],
   totals: {
     rxBytes: 1536,
@@ -46,6 +51,7 @@ const client: ClientStatus = {
   state: "connected",
   server: "vpn.example:51820",
   transport: "udp",
+  reason: null,
   addresses: ["10.8.0.2"],
   connectedAt: NOW - 5000,
   lastSeenAt: NOW - 500,
@@ -66,16 +72,17 @@ sessions   1
 received   1.50 KiB (3 packets)
 sent       0 B (0 packets)
 
-id  user  endpoint        addresses         last heard  received  sent      round trip  loss  path MTU
-7   ann   192.0.2.2:4000  10.8.0.2,fd00::2  30 s ago    1.50 KiB  5.00 GiB  2.35 ms     0 %   1480 B
+id  user  state   path  endpoint        addresses         last heard  received  sent      round trip  loss  path MTU
+7   ann   silent  udp   192.0.2.2:4000  10.8.0.2,fd00::2  30 s ago    1.50 KiB  5.00 GiB  2.35 ms     0 %   1480 B
 
 # Session 7 (ann) is silent for 30 s
+# Session 8 (bob) ended 5 s ago: The client left: bye
 # Dropped: record-replayed 2
 `);
   });
 
   test("prints no table without sessions", () => {
-    const idle = { ...server, sessions: [], totals: { ...server.totals, drops: {} } };
+    const idle = { ...server, sessions: [], gone: [], totals: { ...server.totals, drops: {} } };
     expect(formatServerStatus(idle, NOW)).toEndWith("sent       0 B (0 packets)\n");
   });
 });
@@ -94,6 +101,7 @@ describe("formatClientStatus()", () => {
     const lost = {
       ...client,
       state: "reconnecting",
+      reason: "the server does not answer",
       lossPercent: 3,
       connectedAt: null,
       rttMs: null,
@@ -103,6 +111,7 @@ describe("formatClientStatus()", () => {
     expect(text).toContain("round trip  unknown\n");
     expect(text).toContain("path MTU    unknown\n");
     expect(text).toContain("# The connection was lost");
+    expect(text).toContain("# Not connected because: the server does not answer\n");
     expect(text).toContain("# The path loses 3 %");
   });
 });

@@ -37,9 +37,9 @@ test("an over-long frame is refused by its length, before its body came", async 
   const socket = clients.tls(await harness.server());
   const chunks: Uint8Array[] = [];
   socket.on("data", (chunk: Uint8Array) => chunks.push(chunk));
-  socket.on("secureConnect", () => socket.write(Uint8Array.from([0xff, 0xff, 0xff, 0xff])));
+  socket.on("secureConnect", () => socket.write(Uint8Array.from([0x7f, 0xff, 0xff, 0xff])));
   await closed(socket);
-  expect(Buffer.concat(chunks).toString()).toContain("4294967295");
+  expect(Buffer.concat(chunks).toString()).toContain("2147483647");
 });
 
 test("TLS without our ALPN protocol or below version 1.3 does not get through", async () => {

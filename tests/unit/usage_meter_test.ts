@@ -11,6 +11,7 @@ function stats(id: number, rxBytes: number, txBytes: number): SessionStats {
   return {
     id,
     endpoint: null,
+    transport: "udp",
     epoch: 0,
     rxBytes,
     txBytes,

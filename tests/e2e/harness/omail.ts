@@ -28,19 +28,23 @@ export interface SessionStatus {
   readonly rxPackets: number;
   readonly txPackets: number;
   readonly datagramBytes: number | null;
+  readonly transport: "udp" | "tcp";
+  readonly state: "connected" | "silent" | "reconnecting";
 }
 
 export interface ServerStatus {
   readonly refusals?: Readonly<Record<string, number>>;
   readonly tun: string;
   readonly sessions: readonly SessionStatus[];
+  readonly gone: readonly { readonly user: string; readonly reason: string }[];
   readonly totals: { readonly drops: Readonly<Record<string, number>> };
 }
 
 export interface ClientStatus {
   readonly state: "connecting" | "connected" | "reconnecting";
   readonly server: string;
-  readonly transport: string;
+  readonly transport: "udp" | "tcp";
+  readonly reason: string | null;
   readonly addresses: readonly string[];
   readonly datagramBytes: number | null;
   readonly drops: Readonly<Record<string, number>>;

@@ -76,7 +76,7 @@ async function watchEnd(socket: tls.TLSSocket): Promise<void> {
   const closed = new Promise<void>((resolve) => socket.once("close", () => resolve()));
   let ending = "silent";
   socket.on("data", (chunk: Buffer) => {
-    for (const body of decoder.push(Uint8Array.from(chunk))) {
+    for (const { body } of decoder.push(Uint8Array.from(chunk))) {
       const message = decodeServerMessage(body);
       if (message.type === "goodbye") ending = message.code;
     }

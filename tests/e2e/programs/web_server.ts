@@ -10,6 +10,8 @@ if (path === undefined) throw new Error("Use: web_server.ts FILE");
 Bun.serve({
   hostname: "::",
   port: 80,
+  // a download through a lossy tunnel may pause for long
+  idleTimeout: 0,
   fetch(request, server) {
     const { pathname } = new URL(request.url);
     if (pathname === "/file") return new Response(Bun.file(path));
