@@ -373,6 +373,7 @@ export class Outbound {
       return this.#drops.add("no-endpoint");
     const sealedBytes = plaintext.length + TAG_BYTES;
     const path = session.outerPath;
+    // the limit of records in the stream does not follow the path, and the stream does not cut them
     const pieces =
       type === RecordType.probe ? 1 : Math.min(MAX_PIECES, piecesFor(sealedBytes, path.maxDatagramBytes));
     const datagramBytes = HEADER_BYTES + pieceSize(sealedBytes, pieces);
