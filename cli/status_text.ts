@@ -1,6 +1,6 @@
 /** Writes a status for people: aligned rows, IEC units, and `#` lines for what needs attention. */
 
-import type { ClientStatus, ServerStatus, SessionStatus } from "../lib/status.ts";
+import type { ClientStatus, PathStatus, ServerStatus, SessionStatus } from "../lib/status.ts";
 
 /** Loss in percent above which a path is worth a remark: TCP slows down visibly. */
 const LOSS_REMARK_PERCENT = 1;
@@ -41,6 +41,7 @@ export function formatClientStatus(status: ClientStatus, now: number): string {
     ["sent", `${formatBytes(status.txBytes)} (${status.txPackets} packets)`],
     ["round trip", formatRtt(status.rttMs)],
     ["loss", `${status.lossPercent} %`],
+    ["path MTU", formatPathMtu(status)],
   ]);
   const remarks: string[] = [];
   if (status.state === "connecting") remarks.push("The server has not answered yet; the log says why");
@@ -64,6 +65,7 @@ const SESSION_HEAD = [
   "sent",
   "round trip",
   "loss",
+  "path MTU",
 ];
 
 function sessionRow(session: SessionStatus, now: number): string[] {
@@ -79,6 +81,7 @@ function sessionRow(session: SessionStatus, now: number): string[] {
     formatBytes(session.txBytes),
     formatRtt(session.rttMs),
     `${session.lossPercent} %`,
+    formatPathMtu(session),
   ];
 }
 
@@ -159,6 +162,11 @@ export function formatSpan(milliseconds: number): string {
 
 function formatAgo(milliseconds: number): string {
   return milliseconds < 1000 ? "now" : `${formatSpan(milliseconds)} ago`;
+}
+
+/** At least so much, for nothing larger is tried; unknown before the first answered probe. */
+function formatPathMtu({ pathMtu }: PathStatus): string {
+  return pathMtu === null ? "unknown" : `${pathMtu} B`;
 }
 
 function formatRtt(milliseconds: number | null): string {

@@ -98,6 +98,8 @@ const path = {
   rttMs: v.nullable(count),
   lossPercent: count,
   recordLimit: count,
+  datagramBytes: v.nullable(count),
+  pathMtu: v.nullable(count),
 };
 const transport = v.picklist(["udp", "tcp"]);
 const drops = v.record(v.string(), count);

@@ -34,6 +34,15 @@ export function checksumOf(sum: number): number {
   return ~foldSum(sum) & 0xffff;
 }
 
+/**
+ * The checksum field after one 16-bit word under it changed from `before` to `after` (RFC 1624, equation 3).
+ *
+ * For two bytes that straddle two words (at an odd offset), hand both values in with their bytes swapped.
+ */
+export function replaceWord(checksum: number, before: number, after: number): number {
+  return checksumOf((~checksum & 0xffff) + (~before & 0xffff) + after);
+}
+
 /** Sum of the pseudo header (RFC 9293, section 3.1; RFC 8200, section 8.1) of a packet at `offset`. */
 export function pseudoHeaderSum(
   bytes: Uint8Array,

@@ -30,18 +30,21 @@ import { StreamOutput } from "./data_plane_stream.ts";
 import type { DataLoop } from "./data_loop.ts";
 import type { Engine } from "./engine.ts";
 import { encodeKeepalive } from "./keepalive.ts";
+import { IPV4_OUTER_HEADER_BYTES, OUTER_HEADER_BYTES } from "./limits.ts";
+import { encodeProbe, type ProbeMessage } from "./probe_message.ts";
 import { RecordType } from "./protocol.ts";
 import { RateShaper } from "./rate_limit.ts";
 import { type RecordKeys, Session } from "./session.ts";
 import { SessionPaths } from "./session_paths.ts";
 import { SessionTable } from "./session_table.ts";
 import type { PacketDevice } from "./tun.ts";
+import { TunRouter } from "./tun_router.ts";
 import type { DatagramSocket } from "./udp.ts";
 
-/** How often time-outs and keep-alives are looked at. */
-const TICK_MS = 100;
+/** How often time-outs, keep-alives and probes are looked at: twice in the time between two rounds of probes. */
+const TICK_MS = 50;
 /** Ticks between two reports that nobody asked for. */
-const TICKS_PER_REPORT = 10;
+const TICKS_PER_REPORT = 20;
 /** Least time between two answers to "reply wanted" of one session: it must not become a packet generator. */
 const REPLY_EVERY_MS = 10;
 
@@ -90,22 +93,26 @@ export class DataPlane {
     const { maxDatagramBytes } = start;
     this.#maxDatagramBytes = maxDatagramBytes;
     this.#transport = start.role === "server" ? null : (start.transport ?? "auto");
+    const router = new TunRouter(tun, this.#drops, clock, start.mtuBytes, start.role === "server", (error) =>
+      this.#sendPacket(error),
+    );
     this.#outbound = new Outbound(
       tun,
       udp,
       this.#sessions,
       this.#drops,
       engine,
-      maxDatagramBytes,
+      router,
       clock,
       this.#streamWay(),
     );
-    this.#inbound = new Inbound(tun, this.#sessions, this.#drops, engine, clock, {
-      epochConfirmed: (session, epoch) => emit({ kind: "epoch-confirmed", id: session.id, epoch }),
+    this.#inbound = new Inbound(tun, this.#sessions, this.#drops, engine, clock, start.mtuBytes, {
+      epochConfirmed: (session, epoch) => this.#epochConfirmed(session, epoch),
       endpointMoved: (session) => this.#endpointMoved(session),
       replyWanted: (session, probe, from) => this.#reply(session, probe, from),
       keepalive: (session, path, echoUs) =>
         this.#paths.get(session.id)?.keepaliveReceived(path, echoUs, clock.monotonicMs()),
+      probeReceived: (session, message) => this.#probeReceived(session, message),
     });
   }
 
@@ -136,7 +143,9 @@ export class DataPlane {
       case "set-epoch": {
         const session = this.#sessions.get(message.id);
         session?.installEpoch(this.#prepare(message.keys), message.sendNow);
-        if (session !== undefined) this.#speak(session);
+        if (session === undefined) return;
+        this.#speak(session);
+        this.#probePath(session);
         return;
       }
       case "set-rates":
@@ -176,6 +185,7 @@ export class DataPlane {
       }
       this.#lookAtPaths(session, nowMs);
       this.#speak(session);
+      this.#probePath(session);
       if (session.sending !== null && session.lossReports.due(session.recordsLost, nowMs)) {
         this.#sendKeepalive(session, session.path, false, false);
       }
@@ -207,7 +217,14 @@ export class DataPlane {
 
   #addSession(message: AddSession): void {
     const { id, peerOffload, endpoint, allowedIps, rates } = message;
-    const session = new Session(id, peerOffload, endpoint ?? null, this.#keepaliveMs, this.#maxDatagramBytes);
+    const session = new Session(
+      id,
+      peerOffload,
+      endpoint ?? null,
+      this.#keepaliveMs,
+      this.#maxDatagramBytes,
+      this.#clock.monotonicMs(),
+    );
     this.#setRates(session, rates ?? null);
     session.followsPath = this.#transport === null;
     const nowMs = this.#clock.monotonicMs();
@@ -315,9 +332,55 @@ export class DataPlane {
     }
   }
 
+  #epochConfirmed(session: Session, epoch: number): void {
+    this.#emit({ kind: "epoch-confirmed", id: session.id, epoch });
+    // the sending key may work only since now
+    this.#probePath(session);
+  }
+
+  /** Sends the probes that are due, and takes over what is known of the path by now. */
+  #probePath(session: Session): void {
+    // while records travel in the stream there is no path to measure
+    if (session.sending === null || session.endpoint === null || session.path !== "udp") return;
+    for (const probe of session.outerPath.poll(this.#clock.monotonicMs()))
+      this.#sendProbe(session, "probe", probe);
+    session.followPath();
+    const news = session.outerPath.takeNews();
+    if (news === null) return;
+    this.#emit({ kind: "notice", level: "info", message: `path MTU of session ${session.id}: ${news}` });
+  }
+
+  #sendProbe(session: Session, kind: ProbeMessage["kind"], probe: Omit<ProbeMessage, "kind">): void {
+    const message = { kind, number: probe.number, datagramBytes: probe.datagramBytes };
+    const aside = session.path === "udp" ? null : session.endpoint;
+    this.#outbound.sendMessage(session, RecordType.probe, encodeProbe(message), aside);
+  }
+
+  /** Sends an IP packet of our own to the session of its destination. @returns false when none has it */
+  #sendPacket(packet: Uint8Array<ArrayBuffer>): boolean {
+    const session = this.#sessions.byDestination(packet, 0);
+    if (session === undefined) return false;
+    this.#outbound.sendMessage(session, RecordType.data, packet, null);
+    return true;
+  }
+
+  #probeReceived(session: Session, message: ProbeMessage): void {
+    const nowMs = this.#clock.monotonicMs();
+    if (message.kind === "probe") {
+      if (session.endpoint !== null && session.outerPath.probed(message.datagramBytes, nowMs))
+        this.#sendProbe(session, "ack", message);
+      return;
+    }
+    session.outerPath.acked(message.number, nowMs);
+    this.#probePath(session);
+  }
+
   #endpointMoved(session: Session): void {
     const endpoint = session.endpoint;
     if (endpoint === null) return;
+    // no probe at once: an endpoint that moves with every record must not be answered by a large datagram each time
+    session.outerPath.moved(this.#clock.monotonicMs());
+    session.followPath();
     this.#emit({ kind: "endpoint-moved", id: session.id, endpoint: { ...endpoint } });
   }
 
@@ -344,6 +407,12 @@ export class DataPlane {
   }
 }
 
+/** The IP packet that carries the largest datagram known to arrive. */
+function pathMtuOf({ endpoint, outerPath: path }: Session): number | null {
+  if (endpoint === null || !path.isKnown) return null;
+  return path.maxDatagramBytes + (endpoint.host.includes(":") ? OUTER_HEADER_BYTES : IPV4_OUTER_HEADER_BYTES);
+}
+
 function statsOf(session: Session, nowMs: number): SessionStats {
   return {
     id: session.id,
@@ -360,5 +429,7 @@ function statsOf(session: Session, nowMs: number): SessionStats {
     rttMs: session.rttMs,
     lossPercent: session.lossPercent,
     recordLimit: session.recordLimit,
+    datagramBytes: session.outerPath.maxDatagramBytes,
+    pathMtu: pathMtuOf(session),
   };
 }

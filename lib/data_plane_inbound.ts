@@ -22,6 +22,8 @@ import type { Engine, RecordJob, RecordKey } from "./engine.ts";
 import { decodeKeepalive } from "./keepalive.ts";
 import { HEADER_BYTES, OPEN_IN_FLIGHT_BYTES, VNET_HEADER_BYTES } from "./limits.ts";
 import { packetLength } from "./packet.ts";
+import { clampMss } from "./packet_mss.ts";
+import { decodeProbe, type ProbeMessage } from "./probe_message.ts";
 import {
   datagramSize,
   isWholeRecord,
@@ -40,7 +42,7 @@ import { segmentCount, segmentedBytes, writeSegments } from "./segment.ts";
 import type { ReceivingEpoch, Session } from "./session.ts";
 import type { SessionTable } from "./session_table.ts";
 import type { PacketDevice } from "./tun.ts";
-import { admitOffload, GSO_UDP_L4, vnetGsoType } from "./vnet_header.ts";
+import { admitOffload, GSO_UDP_L4, VNET_NEEDS_CSUM, vnetFlags, vnetGsoType } from "./vnet_header.ts";
 
 /** One record on its way from the socket to the TUN. */
 class OpenJob implements RecordJob {
@@ -92,6 +94,8 @@ export interface InboundEvents {
   replyWanted(session: Session, probe: boolean, from: HostPort | null): void;
   /** A keep-alive came; `echoUs` is the `sent at` that it echoes. */
   keepalive(session: Session, path: TransportName, echoUs: number | null): void;
+  /** A probe of the peer arrived, or its acknowledgement of one of ours. */
+  probeReceived(session: Session, message: ProbeMessage): void;
 }
 
 /** Drives the way in; see the top of the file. */
@@ -103,6 +107,7 @@ export class Inbound {
   readonly #drops: DropCounter;
   readonly #engine: Engine;
   readonly #clock: Clock;
+  readonly #mtuBytes: number;
   readonly #events: InboundEvents;
   readonly #jobs: OpenJob[] = [];
   #inFlightBytes = 0;
@@ -115,6 +120,7 @@ export class Inbound {
     drops: DropCounter,
     engine: Engine,
     clock: Clock,
+    mtuBytes: number,
     events: InboundEvents,
   ) {
     this.#tun = tun;
@@ -122,6 +128,7 @@ export class Inbound {
     this.#drops = drops;
     this.#engine = engine;
     this.#clock = clock;
+    this.#mtuBytes = mtuBytes;
     this.#events = events;
     this.gate = new RateGate({
       offload: tun.offload,
@@ -248,6 +255,7 @@ export class Inbound {
     if (news === "replayed") return this.#drops.add("record-replayed");
     if (news === "confirmed") this.#events.epochConfirmed(session, epoch.epoch);
     if (job.type === RecordType.keepalive) return this.#keepalive(job, plaintext, nowMs);
+    if (job.type === RecordType.probe) return this.#probe(session, plaintext);
     this.#place(job);
     session.lossReports.dataOpened();
     if (job.type === RecordType.data) this.#writePackets(session, plaintext);
@@ -270,10 +278,17 @@ export class Inbound {
     if (session.keepaliveReceived(message, nowMs)) this.#events.replyWanted(session, probe, from);
   }
 
+  #probe(session: Session, plaintext: Uint8Array): void {
+    const message = decodeProbe(plaintext);
+    if (message === null) return this.#drops.add("packet-malformed");
+    this.#events.probeReceived(session, message);
+  }
+
   #writePackets(session: Session, plaintext: Uint8Array): void {
     for (let offset = 0; offset < plaintext.length;) {
       const length = packetLength(plaintext, offset, plaintext.length);
       if (length === 0) return this.#drops.add("packet-malformed");
+      clampMss(plaintext, offset, offset + length, this.#mtuBytes, false);
       if (!this.#sessions.sourceAllowed(session, plaintext, offset)) this.#drops.add("source-not-allowed");
       else if (this.#tun.offload) {
         this.#packetBuffer.set(plaintext.subarray(offset, offset + length), VNET_HEADER_BYTES);
@@ -305,7 +320,15 @@ export class Inbound {
       return this.#writePackets(session, segments);
     }
     const packets = segmentCount(plaintext, offset, length);
+    if (packets === 1) this.#clampMss(plaintext, offset, length);
     this.#write(session, plaintext, offset, VNET_HEADER_BYTES + length, length, packets);
+  }
+
+  /** A SYN is never a super-packet; its checksum may be open. */
+  #clampMss(plaintext: Uint8Array, offset: number, length: number): void {
+    const packet = offset + VNET_HEADER_BYTES;
+    const open = (vnetFlags(plaintext, offset) & VNET_NEEDS_CSUM) !== 0;
+    clampMss(plaintext, packet, packet + length, this.#mtuBytes, open);
   }
 
   #write(

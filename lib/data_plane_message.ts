@@ -36,8 +36,10 @@ export interface StartData {
   readonly tunOffload: boolean;
   /** Local UDP address; port 0 lets the kernel choose (client). An empty host means every address of both families. */
   readonly bind: HostPort;
-  /** Largest UDP payload we send. */
+  /** Largest UDP payload that we ever send; the path to a peer may ask for less. */
   readonly maxDatagramBytes: number;
+  /** Inner MTU. */
+  readonly mtuBytes: number;
   readonly engine: EngineName;
   /** eventfd that the control plane counts up after each message, see `data_loop_poll.ts`; -1 without one. */
   readonly wakeFd: number;
@@ -251,6 +253,10 @@ export interface SessionStats {
   readonly lossPercent: number;
   /** Largest plaintext we put into one record to this peer. */
   readonly recordLimit: number;
+  /** Largest UDP payload we send to this peer. */
+  readonly datagramBytes: number;
+  /** The path to the peer carries IP packets of at least this size, in bytes; null while it has not been probed. */
+  readonly pathMtu: number | null;
 }
 
 /** Answer to {@link GetStats}; also sent unasked once a second. */

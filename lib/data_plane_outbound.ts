@@ -19,9 +19,16 @@ import { completeChecksum } from "./checksum.ts";
 import type { Clock } from "./clock.ts";
 import type { DropCounter } from "./drop_counter.ts";
 import type { Engine, RecordJob, RecordKey } from "./engine.ts";
-import { HEADER_BYTES, MAX_MTU_BYTES, SEAL_IN_FLIGHT_BYTES, TAG_BYTES, VNET_HEADER_BYTES } from "./limits.ts";
+import {
+  HEADER_BYTES,
+  MAX_MTU_BYTES,
+  MAX_PIECES,
+  SEAL_IN_FLIGHT_BYTES,
+  TAG_BYTES,
+  VNET_HEADER_BYTES,
+} from "./limits.ts";
 import { ipHeaderBytes, packetLength } from "./packet.ts";
-import { piecesFor, RecordType, writeHeader } from "./protocol.ts";
+import { pieceSize, piecesFor, readLength, readType, RecordType, writeHeader } from "./protocol.ts";
 import { RateGate } from "./rate_gate.ts";
 import type { QueuedPacket, RateShaper } from "./rate_limit.ts";
 import { segmentCount, segmentedBytes, writeSegments } from "./segment.ts";
@@ -29,6 +36,7 @@ import { splitBytes, writeSplit } from "./segment_split.ts";
 import type { SendingEpoch, Session } from "./session.ts";
 import type { SessionTable } from "./session_table.ts";
 import type { PacketDevice } from "./tun.ts";
+import type { TunRouter } from "./tun_router.ts";
 import type { DatagramSocket, SendResult } from "./udp.ts";
 import {
   GSO_NONE,
@@ -107,7 +115,8 @@ export class Outbound {
   readonly #sessions: SessionTable;
   readonly #drops: DropCounter;
   readonly #engine: Engine;
-  readonly #maxDatagramBytes: number;
+  readonly #router: TunRouter;
+  readonly #clock: Clock;
   readonly #streams: StreamWay;
   readonly #segmentBuffer = new Uint8Array(SEGMENT_BUFFER_BYTES);
   readonly #jobs: SealJob[] = [];
@@ -129,7 +138,7 @@ export class Outbound {
     sessions: SessionTable,
     drops: DropCounter,
     engine: Engine,
-    maxDatagramBytes: number,
+    router: TunRouter,
     clock: Clock,
     streams: StreamWay,
   ) {
@@ -144,7 +153,8 @@ export class Outbound {
     this.#sessions = sessions;
     this.#drops = drops;
     this.#engine = engine;
-    this.#maxDatagramBytes = maxDatagramBytes;
+    this.#router = router;
+    this.#clock = clock;
     this.#streams = streams;
     udp.onDrain(() => this.unblock());
   }
@@ -180,7 +190,8 @@ export class Outbound {
   }
 
   /**
-   * Sends one record whose plaintext is `plaintext` of type `type`, in turn with the packets and where they go.
+   * Sends one record whose plaintext is `plaintext` of type `type`, in turn with the packets and where they go; a
+   * probe in one piece.
    *
    * @param aside another way, taken at once: packets that wait for one path must not delay what asks for the other
    */
@@ -206,10 +217,13 @@ export class Outbound {
         return;
       }
       const session = this.#sessions.byDestination(bytes, packet);
-      if (session === undefined) this.#drops.add("no-session");
-      else if (session.down === null) this.#gather(session, bytes, offset, packet + length);
-      else this.#holdBack(session, session.down, bytes, offset, packet + length);
-      offset = packet + length;
+      const next = packet + length;
+      if (session === undefined) this.#router.noSession(bytes, packet, next);
+      else if (this.#router.forwards(bytes, offset, packet, next)) {
+        if (session.down === null) this.#gather(session, bytes, offset, next);
+        else this.#holdBack(session, session.down, bytes, offset, next);
+      }
+      offset = next;
     }
   }
 
@@ -358,7 +372,13 @@ export class Outbound {
     if (aside === null && session.path === "udp" && session.endpoint === null)
       return this.#drops.add("no-endpoint");
     const sealedBytes = plaintext.length + TAG_BYTES;
-    const pieces = piecesFor(sealedBytes, this.#maxDatagramBytes);
+    const path = session.outerPath;
+    // the limit of records in the stream does not follow the path, and the stream does not cut them
+    const pieces =
+      type === RecordType.probe ? 1 : Math.min(MAX_PIECES, piecesFor(sealedBytes, path.maxDatagramBytes));
+    const datagramBytes = HEADER_BYTES + pieceSize(sealedBytes, pieces);
+    if (datagramBytes > path.largestSentBytes && type !== RecordType.probe)
+      path.largestSentBytes = datagramBytes;
     const sequence = session.takeSequence(sending, pieces);
     if (sequence < 0) return this.#drops.add("key-worn-out");
     session.txPackets += packets;
@@ -431,7 +451,14 @@ export class Outbound {
   }
 
   #transmitTo(endpoint: HostPort, job: SealJob, body: Uint8Array<ArrayBuffer>): boolean {
-    const result = this.#udp.sendRecord(job.header, body, job.tag, job.pieces, endpoint);
+    let result = this.#udp.sendRecord(job.header, body, job.tag, job.pieces, endpoint);
+    if (result === "too-large") {
+      const datagramBytes = HEADER_BYTES + pieceSize(readLength(job.header, 0), job.pieces);
+      job.session.outerPath.tooBig(datagramBytes, this.#clock.monotonicMs());
+      if (readType(job.header, 0) === RecordType.probe) return true;
+      // it was sealed as it is: the kernel cuts it this once
+      result = this.#udp.sendFragments(job.header, body, job.tag, job.pieces, endpoint);
+    }
     if (result === "failed") this.#drops.add("send-failed");
     return result !== "full";
   }

@@ -4,11 +4,12 @@
  * Web Crypto answers from another thread. An event loop that sleeps meanwhile must be woken by the kernel, which costs
  * more than the sealing itself: four such waits are a fifth of a ping's round trip. A loop that keeps turning sees the
  * answer at once. Under load the processor has better things to do: so only a record that is alone is waited for, not
- * while bulk traffic flows (its acknowledgements are small records, too), and for a bounded time.
+ * while bulk traffic flows (its acknowledgements are small records, too), and for a bounded time. Where many processes share
+ * few cores the crypto threads do not get to work while we wait: then waits end without a result, and are given up.
  */
 
-/** Longest wait: sealing a small record takes 20 to 50 us, more on a busy machine. */
-const MAX_WAIT_MS = 0.2;
+import { BusyWait } from "./busy_wait.ts";
+
 /** Records up to one ordinary packet; the others are waited for by sleeping. */
 const SMALL_RECORD_BYTES = 2_048;
 
@@ -19,7 +20,7 @@ const BULK_MS = 5;
 export class HotWait {
   #inFlight = 0;
   #turning = false;
-  #untilMs = 0;
+  readonly #wait = new BusyWait();
   #bulkUntilMs = 0;
 
   /** A record of `bytes` went to the crypto threads. */
@@ -28,18 +29,20 @@ export class HotWait {
     const nowMs = performance.now();
     if (bytes > SMALL_RECORD_BYTES) this.#bulkUntilMs = nowMs + BULK_MS;
     if (!alone || this.#turning || nowMs < this.#bulkUntilMs) return;
+    this.#wait.begin(nowMs);
+    if (!this.#wait.goesOn(nowMs)) return;
     this.#turning = true;
-    this.#untilMs = nowMs + MAX_WAIT_MS;
     setImmediate(this.#turn);
   }
 
   /** A record came back. */
   finished(): void {
     this.#inFlight--;
+    this.#wait.end();
   }
 
   readonly #turn = (): void => {
-    if (this.#inFlight === 1 && performance.now() < this.#untilMs) setImmediate(this.#turn);
+    if (this.#inFlight === 1 && this.#wait.goesOn(performance.now())) setImmediate(this.#turn);
     else this.#turning = false;
   };
 }

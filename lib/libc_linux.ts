@@ -37,6 +37,16 @@ export const SO_RCVBUFFORCE = 33;
 /** The socket's memory and drop counters (Linux 4.12). */
 export const SO_MEMINFO = 55;
 
+export const SOL_IP = 0;
+export const IP_MTU_DISCOVER = 10;
+export const IP_RECVERR = 11;
+export const SOL_IPV6 = 41;
+export const IPV6_MTU_DISCOVER = 23;
+export const IPV6_RECVERR = 25;
+/** Values of both MTU_DISCOVER options: fragment if need be; or set DF and ignore the kernel's own idea of the path. */
+export const PMTUDISC_DONT = 0;
+export const PMTUDISC_PROBE = 3;
+
 export const SOL_UDP = 17;
 export const UDP_SEGMENT = 103;
 export const UDP_GRO = 104;

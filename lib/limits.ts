@@ -54,6 +54,7 @@ export const MIN_PIECE_BYTES = 256;
 
 /** IPv6 and UDP header of the outer datagram, the larger of both families. */
 export const OUTER_HEADER_BYTES = 48;
+export const IPV4_OUTER_HEADER_BYTES = 28;
 /** Bytes that a record of one packet adds inside the outer UDP datagram. */
 export const RECORD_OVERHEAD_BYTES = HEADER_BYTES + TAG_BYTES;
 /** Ethernet's MTU, assumed for the outer path when the machine does not say. */
@@ -64,6 +65,28 @@ export const DEFAULT_MTU_BYTES = DEFAULT_OUTER_MTU_BYTES - OUTER_HEADER_BYTES - 
 export const MIN_MTU_BYTES = 576;
 export const MIN_IPV6_MTU_BYTES = 1280;
 export const MAX_MTU_BYTES = 9000;
+
+/**
+ * Sizes of UDP payload that path MTU probing starts from (RFC 8899, section 5.1.2: BASE_PLPMTU, MIN_PLPMTU). 1,200 fits
+ * IPv6's 1,280 bytes with room for one more tunnel; 548 fits the 576 bytes that every IPv4 host takes (RFC 791).
+ */
+export const PMTU_BASE_BYTES = 1200;
+export const PMTU_MIN_BYTES = 548;
+/** Answered smaller probes that prove an unanswered larger one to be too large; RFC 8899 (MAX_PROBES) proposes 3. */
+export const PMTU_PROBES = 4;
+/** The search ends when the known and the refused size are this close: half a per cent of an Ethernet datagram. */
+export const PMTU_STEP_BYTES = 8;
+/** Full-size datagrams are sent: how often a probe confirms that they arrive (CONFIRMATION_TIMER). */
+export const PMTU_CONFIRM_MS = 1_000;
+/** How often a larger size is tried (PMTU_RAISE_TIMER), and how often while not even the base size arrives. */
+export const PMTU_RAISE_MS = 600_000;
+export const PMTU_ERROR_RAISE_MS = 60_000;
+/** Answers to one peer's probes: its trials send at most 40 a second. */
+export const PROBE_ANSWERS_PER_SECOND = 50;
+/** ICMP errors to inner hosts per second and at once; Linux gives 1,000 and 50 (icmp_msgs_per_sec, icmp_msgs_burst). */
+export const ICMP_ERRORS_PER_SECOND = 1_000;
+export const ICMP_ERRORS_BURST = 50;
+export const PROBE_ANSWERS_BURST = 50;
 
 /** Records per epoch whose replay is remembered; a power of two. WireGuard keeps 8,192 (RFC 6479 algorithm). */
 export const REPLAY_WINDOW_RECORDS = 8192;

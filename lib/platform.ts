@@ -107,6 +107,7 @@ function startMessage(
     tunOffload: tun.offload,
     // One full inner packet is exactly one datagram.
     maxDatagramBytes: config.mtuBytes + RECORD_OVERHEAD_BYTES,
+    mtuBytes: config.mtuBytes,
     engine: config.engine,
     keepaliveMs: config.keepaliveMs,
   };

@@ -27,6 +27,8 @@ export const RecordType = {
   keepalive: 2,
   /** IP packets back to back, each behind its virtio-net header, see `vnet_header.ts`. */
   offload: 3,
+  /** A path probe or its acknowledgement, see `probe_message.ts`. */
+  probe: 4,
 } as const;
 export type RecordType = (typeof RecordType)[keyof typeof RecordType];
 
@@ -152,7 +154,7 @@ export function datagramSize(bytes: Uint8Array, offset: number, end: number): nu
 /** Whether the 16 bytes at `offset` are a header that a sender may write. */
 export function isHeader(bytes: Uint8Array, offset: number): boolean {
   const type = readType(bytes, offset);
-  if (type !== RecordType.data && type !== RecordType.offload && type !== RecordType.keepalive) return false;
+  if (type < RecordType.data || type > RecordType.probe) return false;
   const length = readLength(bytes, offset);
   if (length <= TAG_BYTES || length > MAX_RECORD_BYTES) return false;
   const pieces = readPieces(bytes, offset);

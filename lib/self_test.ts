@@ -83,6 +83,7 @@ function openPlane(
     tunOffload: offload,
     bind: end.address,
     maxDatagramBytes: DEFAULT_MTU_BYTES + RECORD_OVERHEAD_BYTES,
+    mtuBytes: DEFAULT_MTU_BYTES,
     engine: engineName,
     wakeFd: -1,
     keepaliveMs: 10_000,

@@ -23,6 +23,7 @@ import type { RateShaper } from "./rate_limit.ts";
 import { Reassembly } from "./reassembly.ts";
 import { RecordLimit } from "./record_limit.ts";
 import { ReplayWindow } from "./replay_window.ts";
+import { SessionPath } from "./session_path.ts";
 
 /** Time between two tries to prove a new epoch to the peer: a lost keep-alive must not delay the first packet long. */
 const CONFIRM_EVERY_MS = 200;
@@ -64,6 +65,7 @@ export class Session {
   readonly id: number;
   readonly peerOffload: boolean;
   readonly reassembly = new Reassembly();
+  readonly outerPath: SessionPath;
   endpoint: HostPort | null;
   #path: TransportName = "udp";
   /** Take the path of the peer's newest record (a server), or leave the choice to `session_paths.ts` (a client). */
@@ -89,6 +91,8 @@ export class Session {
   overloaded = false;
 
   readonly #limit: RecordLimit;
+  /** The datagram size that the limit goes by. */
+  #datagramBytes: number;
   readonly #streamLimit: number;
   readonly #keepaliveMs: number;
   readonly #receiving: ReceivingEpoch[] = [];
@@ -112,9 +116,12 @@ export class Session {
     endpoint: HostPort | null,
     keepaliveMs: number,
     maxDatagramBytes: number,
+    nowMs: number,
   ) {
     this.id = id;
-    this.#limit = new RecordLimit(maxDatagramBytes);
+    this.outerPath = new SessionPath(maxDatagramBytes, nowMs);
+    this.#datagramBytes = this.outerPath.maxDatagramBytes;
+    this.#limit = new RecordLimit(this.#datagramBytes);
     this.recordLimit = this.#limit.limit;
     this.#streamLimit = recordLimitFor(maxDatagramBytes);
     this.peerOffload = peerOffload;
@@ -174,6 +181,14 @@ export class Session {
     this.txRecords++;
     this.#limit.recordSent(pieces);
     return sending.sequence++;
+  }
+
+  /** Lets the limit of a record follow the datagram size; to be called after {@link outerPath} may have changed. */
+  followPath(): void {
+    if (this.outerPath.maxDatagramBytes === this.#datagramBytes) return;
+    this.#datagramBytes = this.outerPath.maxDatagramBytes;
+    this.#limit.setMaxDatagramBytes(this.#datagramBytes);
+    if (this.#path === "udp") this.recordLimit = this.#limit.limit;
   }
 
   /** Whether to ask for a new epoch now; true once per epoch. */
@@ -255,7 +270,9 @@ export class Session {
       // a peer that lies, or a clock that wrapped twice, must not become a figure
       if (rttUs < 60_000_000) this.rttMs = rttUs / 1000;
     }
-    if (this.#limit.reported(message, nowMs) && this.#path === "udp") this.recordLimit = this.#limit.limit;
+    const recordsSeen = this.outerPath.reported(message.recordsSeen, message.recordsExpected, nowMs);
+    const taken = this.#limit.reported({ ...message, recordsSeen }, nowMs);
+    if (taken && this.#path === "udp") this.recordLimit = this.#limit.limit;
     this.#measureLoss();
     return message.replyWanted;
   }

@@ -26,6 +26,10 @@ export interface PathStatus extends TrafficStatus {
   readonly lossPercent: number;
   /** Largest plaintext put into one record, in bytes. */
   readonly recordLimit: number;
+  /** Largest UDP payload sent to the peer, in bytes; null before the first session. */
+  readonly datagramBytes: number | null;
+  /** The path to the peer carries IP packets of at least this size, in bytes; null while it has not been probed. */
+  readonly pathMtu: number | null;
 }
 
 /** One client, as the server sees it. */
@@ -104,16 +108,35 @@ export interface ClientStatus extends PathStatus {
   readonly drops: Readonly<Partial<Record<DropReason, number>>>;
 }
 
-/** The data plane's counters of one session as `status` prints them; null where there are none yet. */
+/** Before there is a session. */
+const NO_PATH: PathStatus = {
+  epoch: null,
+  rxBytes: 0,
+  txBytes: 0,
+  rxPackets: 0,
+  txPackets: 0,
+  rttMs: null,
+  lossPercent: 0,
+  recordLimit: MAX_PLAINTEXT_BYTES,
+  datagramBytes: null,
+  pathMtu: null,
+};
+
+/** The data plane's counters of one session as `status` prints them. */
 export function toPathStatus(stats: SessionStats | null): PathStatus {
+  if (stats === null) return NO_PATH;
+  const { epoch, rxBytes, txBytes, rxPackets, txPackets, rttMs, lossPercent } = stats;
+  const { recordLimit, datagramBytes, pathMtu } = stats;
   return {
-    epoch: stats?.epoch ?? null,
-    rxBytes: stats?.rxBytes ?? 0,
-    txBytes: stats?.txBytes ?? 0,
-    rxPackets: stats?.rxPackets ?? 0,
-    txPackets: stats?.txPackets ?? 0,
-    rttMs: stats?.rttMs ?? null,
-    lossPercent: stats?.lossPercent ?? 0,
-    recordLimit: stats?.recordLimit ?? MAX_PLAINTEXT_BYTES,
+    epoch,
+    rxBytes,
+    txBytes,
+    rxPackets,
+    txPackets,
+    rttMs,
+    lossPercent,
+    recordLimit,
+    datagramBytes,
+    pathMtu,
   };
 }

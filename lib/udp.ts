@@ -3,7 +3,7 @@
 import type { HostPort } from "./address.ts";
 
 /** What became of a send. */
-export type SendResult = "sent" | "full" | "failed";
+export type SendResult = "sent" | "full" | "failed" | "too-large";
 
 /**
  * Called with a received buffer of which the first `end` bytes count: one datagram, or several of one sender that the
@@ -30,9 +30,18 @@ export interface DatagramSocket {
    *
    * @param header of piece 0
    * @param body ciphertext, with the tag behind it unless `tag` is given
-   * @returns "full" when the kernel takes no more now ({@link onDrain} follows), "failed" when this record is lost
+   * @returns "full" when the kernel takes no more now ({@link onDrain} follows), "failed" when this record is lost,
+   *   "too-large" when nothing was sent because the outgoing interface does not take datagrams of this size
    */
   sendRecord(
+    header: Uint8Array,
+    body: Uint8Array<ArrayBuffer>,
+    tag: Uint8Array | null,
+    pieces: number,
+    to: HostPort,
+  ): SendResult;
+  /** Sends a record that is "too-large" all the same: its datagrams may be fragmented on the way. */
+  sendFragments(
     header: Uint8Array,
     body: Uint8Array<ArrayBuffer>,
     tag: Uint8Array | null,

@@ -155,6 +155,17 @@ export class BunDatagramSocket implements DatagramSocket {
     return this.send(this.#sendBuffer.subarray(0, end), segmentBytes, to.host, to.port);
   }
 
+  /** The kernel fragments whatever is sent here: this socket sets no DF bit. */
+  sendFragments(
+    header: Uint8Array,
+    body: Uint8Array,
+    tag: Uint8Array | null,
+    pieces: number,
+    to: HostPort,
+  ): SendResult {
+    return this.sendRecord(header, body, tag, pieces, to);
+  }
+
   /** Sends `bytes` as datagrams of `segmentBytes` each, the last one possibly shorter. */
   send(bytes: Uint8Array, segmentBytes: number, host: string, port: number): SendResult {
     const alone = bytes.length <= segmentBytes;

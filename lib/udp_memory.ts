@@ -42,6 +42,8 @@ export class MemoryDatagramSocket implements DatagramSocket {
   readonly lastError = null;
   /** While true, {@link send} answers "full"; setting it back and calling {@link drain} goes on. */
   full = false;
+  /** Longer datagrams are "too-large", as on an interface with a small MTU; {@link sendFragments} sends them. */
+  maxBytes = Infinity;
   readonly #network: MemoryNetwork;
   #receive: ReceiveDatagrams | null = null;
   #drained: (() => void) | null = null;
@@ -59,9 +61,31 @@ export class MemoryDatagramSocket implements DatagramSocket {
     pieces: number,
     to: HostPort,
   ): SendResult {
+    return this.#sendRecord(header, body, tag, pieces, to, this.maxBytes);
+  }
+
+  sendFragments(
+    header: Uint8Array,
+    body: Uint8Array,
+    tag: Uint8Array | null,
+    pieces: number,
+    to: HostPort,
+  ): SendResult {
+    return this.#sendRecord(header, body, tag, pieces, to, Infinity);
+  }
+
+  #sendRecord(
+    header: Uint8Array,
+    body: Uint8Array,
+    tag: Uint8Array | null,
+    pieces: number,
+    to: HostPort,
+    maxBytes: number,
+  ): SendResult {
     const out = new Uint8Array(MAX_SEND_BYTES);
     const end = writeDatagrams(out, header, body, tag, pieces);
     const segmentBytes = HEADER_BYTES + pieceSize(body.length + (tag?.length ?? 0), pieces);
+    if (segmentBytes > maxBytes) return "too-large";
     return this.send(out.subarray(0, end), segmentBytes, to.host, to.port);
   }
 

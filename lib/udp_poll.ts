@@ -8,10 +8,18 @@
 
 import type { HostPort } from "./address.ts";
 import { messageOf } from "./caught.ts";
-import { errno, errnoName, type Pointer, ptr } from "./libc.ts";
+import { errno, errnoName, libc, type Pointer, ptr } from "./libc.ts";
 import {
   EAGAIN,
   ENOBUFS,
+  IP_MTU_DISCOVER,
+  IP_RECVERR,
+  IPV6_MTU_DISCOVER,
+  IPV6_RECVERR,
+  PMTUDISC_DONT,
+  PMTUDISC_PROBE,
+  SOL_IP,
+  SOL_IPV6,
   getsockopt,
   recvmsg,
   sendmsg,
@@ -22,7 +30,7 @@ import {
 } from "./libc_linux.ts";
 import { HEADER_BYTES, MAX_PIECES } from "./limits.ts";
 import { pieceSize, writePiece } from "./protocol.ts";
-import { decodeSockaddr, encodeSockaddr, SOCKADDR_IN6_BYTES } from "./sockaddr_linux.ts";
+import { AF_INET6, decodeSockaddr, encodeSockaddr, SOCKADDR_IN6_BYTES } from "./sockaddr_linux.ts";
 import type { DatagramSocket, ReceiveDatagrams, ReceiveRecord, SendResult } from "./udp.ts";
 import { RECEIVE_BYTES, ScatterLayout } from "./udp_scatter.ts";
 
@@ -90,6 +98,10 @@ export class PollDatagramSocket implements DatagramSocket {
   #from: HostPort | null = null;
   #to: HostPort | null = null;
   #gso = true;
+  /** The last error was EMSGSIZE. */
+  #tooLarge = false;
+  /** Passed to setsockopt by address, so it lives as long as the socket. */
+  readonly #option = new Int32Array(1);
 
   /**
    * @param family AF_INET or AF_INET6, as the socket was made
@@ -109,6 +121,9 @@ export class PollDatagramSocket implements DatagramSocket {
     const control = this.#words.subarray(CONTROL / 4);
     // cmsg_len = CMSG_LEN(2), level, type; the value is set for each send
     control.set([18, 0, SOL_UDP, UDP_SEGMENT]);
+    // anybody's ICMP error would fail a send to somebody else, and keep poll(2) awake until its queue is read
+    this.#setOption(IP_RECVERR, IPV6_RECVERR, 0);
+    this.#setOption(IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_PROBE);
   }
 
   onReceive(receive: ReceiveDatagrams): void {
@@ -226,6 +241,28 @@ export class PollDatagramSocket implements DatagramSocket {
     return sent === "again" ? this.#sendOneByOne(pieces) : sent;
   }
 
+  sendFragments(
+    header: Uint8Array,
+    body: Uint8Array<ArrayBuffer>,
+    tag: Uint8Array | null,
+    pieces: number,
+    to: HostPort,
+  ): SendResult {
+    if (!this.#placeName(to)) return "failed";
+    this.#gather(header, body, tag, pieces);
+    this.#setOption(IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_DONT);
+    const sent = this.#sendOneByOne(pieces);
+    this.#setOption(IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_PROBE);
+    return sent === "too-large" ? "failed" : sent;
+  }
+
+  /** Sets an option of IPv4 and, on a socket that has both families, its twin of IPv6. */
+  #setOption(name4: number, name6: number, value: number): void {
+    this.#option[0] = value;
+    libc.setsockopt(this.fd, SOL_IP, name4, ptr(this.#option), 4);
+    if (this.#family === AF_INET6) libc.setsockopt(this.fd, SOL_IPV6, name6, ptr(this.#option), 4);
+  }
+
   /** Puts the destination into the message. */
   #placeName(to: HostPort): boolean {
     if (to === this.#to) return true;
@@ -287,13 +324,16 @@ export class PollDatagramSocket implements DatagramSocket {
   }
 
   #sendFailed(name: string, segmented: boolean): SendResult | "again" {
+    // it means this datagram only if it comes again: it may be an ICMP error that waited on the socket
+    this.#tooLarge = name === "EMSGSIZE";
+    if (this.#tooLarge) return "again";
     this.lastError = `sendmsg: ${name}`;
     if (PENDING_ERRORS.has(name)) return "again";
     if (!segmented) return "failed";
     // EIO: the outgoing device cannot segment (udp_send_skb in net/ipv4/udp.c); it is asked once and no more
     if (name === "EIO") this.#gso = false;
-    // a path that takes less than a full datagram: the kernel fragments lone datagrams, but does not segment into fragments
-    return name === "EIO" || name === "EMSGSIZE" || name === "EINVAL" ? "again" : "failed";
+    // EINVAL: before Linux 6.13 the answer to segments that the interface does not take
+    return name === "EIO" || name === "EINVAL" ? "again" : "failed";
   }
 
   #sendOneByOne(pieces: number): SendResult {
@@ -302,9 +342,15 @@ export class PollDatagramSocket implements DatagramSocket {
       let sent = this.#send(first, this.#pieceIovecs[i + 1]! - first, false);
       if (sent === "again") sent = this.#send(first, this.#pieceIovecs[i + 1]! - first, false);
       // the pieces before this one are out: sending all again would be worse than losing the rest of the record
-      if (sent !== "sent") return i === 0 && sent === "full" ? "full" : "failed";
+      if (sent !== "sent") return i > 0 ? "failed" : this.#unsent(sent);
     }
     return "sent";
+  }
+
+  /** Nothing of a record is out, after two tries or for a full socket. */
+  #unsent(result: SendResult | "again"): SendResult {
+    if (result === "again") return this.#tooLarge ? "too-large" : "failed";
+    return result;
   }
 
   #setIovec(index: number, address: number, length: number): void {

@@ -50,7 +50,7 @@ function walk(packets: number, bytes: number): Stage {
 function route(sessions: number): Stage {
   const table = new SessionTable();
   for (let i = 1; i <= sessions; i++) {
-    table.add(new Session(i, true, null, 10_000, DATAGRAM_BYTES), [`10.8.${i >> 8}.${i & 255}/32`]);
+    table.add(new Session(i, true, null, 10_000, DATAGRAM_BYTES, 0), [`10.8.${i >> 8}.${i & 255}/32`]);
   }
   const packets = Array.from({ length: 64 }, (_, i) => offloadPacket(60, 1 + ((i * 37) % sessions)));
   return {

@@ -6,6 +6,7 @@ import { EventDataLoop } from "../../lib/data_loop_events.ts";
 import { DataPlane } from "../../lib/data_plane.ts";
 import type { EngineName, FromDataPlane, SessionStats, StatsReport } from "../../lib/data_plane_message.ts";
 import { openEngine } from "../../lib/engines.ts";
+import { MAX_MTU_BYTES } from "../../lib/limits.ts";
 import { MemoryPacketDevice } from "../../lib/tun_memory.ts";
 import { type MemoryDatagramSocket, MemoryNetwork } from "../../lib/udp_memory.ts";
 import { epochKeys } from "./epoch_keys.ts";
@@ -23,6 +24,7 @@ export interface PairOptions {
   readonly clientOffload?: boolean;
   readonly serverOffload?: boolean;
   readonly maxDatagramBytes?: number;
+  readonly mtuBytes?: number;
   readonly engine?: EngineName;
 }
 
@@ -91,9 +93,10 @@ export class DataPlanePair {
   constructor(options: PairOptions = {}) {
     const { clientOffload = true, serverOffload = true } = options;
     const maxDatagramBytes = options.maxDatagramBytes ?? 1452;
+    const mtuBytes = options.mtuBytes ?? MAX_MTU_BYTES;
     this.#engine = options.engine ?? DEFAULT_ENGINE;
-    this.client = this.#end("client", CLIENT_HOST, clientOffload, maxDatagramBytes);
-    this.server = this.#end("server", SERVER_HOST, serverOffload, maxDatagramBytes);
+    this.client = this.#end("client", CLIENT_HOST, clientOffload, maxDatagramBytes, mtuBytes);
+    this.server = this.#end("server", SERVER_HOST, serverOffload, maxDatagramBytes, mtuBytes);
     this.network.observe = (datagram, from) => {
       this.wire.push({ from: from.host, bytes: datagram.slice() });
       return datagram;
@@ -115,6 +118,8 @@ export class DataPlanePair {
     server.plane.handle({ kind: "add-session", id, allowedIps, peerOffload: client.tun.offload });
     await this.rekey(0);
     await until(() => this.client.said.some(({ kind }) => kind === "epoch-confirmed"));
+    // the probes of a new path are over before a test looks at the wire
+    await until(() => [this.client, this.server].every((end) => this.stats(end).pathMtu !== null));
   }
 
   /** Installs an epoch as the control channel would: first at the server, then at the client. */
@@ -197,7 +202,13 @@ export class DataPlanePair {
     for (const end of [this.client, this.server]) end.plane.handle({ kind: "stop" });
   }
 
-  #end(role: "client" | "server", host: string, offload: boolean, maxDatagramBytes: number): End {
+  #end(
+    role: "client" | "server",
+    host: string,
+    offload: boolean,
+    maxDatagramBytes: number,
+    mtuBytes: number,
+  ): End {
     // a kernel before 6.2: UDP comes out packet by packet, so that tests can compare; joining has tests of its own
     const tun = new MemoryPacketDevice(offload, false);
     const udp = this.network.open(host, PORT);
@@ -209,6 +220,7 @@ export class DataPlanePair {
       tunOffload: offload,
       bind: { host, port: PORT },
       maxDatagramBytes,
+      mtuBytes,
       engine: this.#engine,
       wakeFd: -1,
       keepaliveMs: 10_000,

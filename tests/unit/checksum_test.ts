@@ -2,7 +2,14 @@
 
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { addWords, checksumOf, completeChecksum, foldSum, pseudoHeaderSum } from "../../lib/checksum.ts";
+import {
+  addWords,
+  checksumOf,
+  completeChecksum,
+  foldSum,
+  pseudoHeaderSum,
+  replaceWord,
+} from "../../lib/checksum.ts";
 import { buildPacket, ipBytesOf, onesComplementSum, type PacketParts } from "../support/inner_packet.ts";
 import { bytes, check } from "../support/property.ts";
 
@@ -93,6 +100,29 @@ describe("pseudoHeaderSum", () => {
         const field = start + (tcp ? 16 : 6);
         expect(foldSum(sum)).toBe((packet[field]! << 8) | packet[field + 1]!);
       }),
+    );
+  });
+});
+
+describe("replaceWord", () => {
+  test("RFC 1624, section 4: dd2f with 5555 replaced by 3285 is 0000, not ffff", () => {
+    expect(replaceWord(0xdd2f, 0x5555, 0x3285)).toBe(0);
+  });
+
+  test("is the checksum of the changed bytes, also of two bytes that straddle two words", () => {
+    check(
+      fc.property(bytes(2, 60), fc.nat(), fc.nat(0xffff), (data, position, word) => {
+        const at = position % (data.length - 1);
+        const before = checksumOf(addWords(data, 0, data.length, 0));
+        const swap = (value: number) => (at % 2 === 0 ? value : ((value & 255) << 8) | (value >> 8));
+        const old = swap((data[at]! << 8) | data[at + 1]!);
+        data[at] = word >> 8;
+        data[at + 1] = word;
+        const after = checksumOf(addWords(data, 0, data.length, 0));
+        // all-zero data has a sum of +0, everything else -0: the two forms of one value
+        expect(replaceWord(before, old, swap(word)) % 0xffff).toBe(after % 0xffff);
+      }),
+      500,
     );
   });
 });

@@ -319,7 +319,7 @@ describe("DataPlane: sessions and time", () => {
     expect(pair.client.said[0]).toEqual({ kind: "ready", port: 51820 });
     pair.client.plane.handle({ kind: "get-stats", requestId: 77 });
     expect(pair.client.said.at(-1)).toMatchObject({ kind: "stats", requestId: 77 });
-    for (let i = 0; i < 10; i++) pair.client.plane.tick();
+    for (let i = 0; i < 20; i++) pair.client.plane.tick();
     expect(pair.client.said.some((message) => message.kind === "stats" && message.requestId === 0)).toBe(
       true,
     );

@@ -11,6 +11,7 @@ const start: Omit<StartData, "wakeFd"> = {
   tunOffload: false,
   bind: { host: "127.0.0.1", port: 0 },
   maxDatagramBytes: 1452,
+  mtuBytes: 1420,
   engine: "web",
   keepaliveMs: 10_000,
 };

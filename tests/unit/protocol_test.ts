@@ -148,7 +148,7 @@ describe("datagramSize", () => {
 
   test.each([
     ["an unknown type", { type: 0 }],
-    ["another unknown type", { type: 4 }],
+    ["another unknown type", { type: 5 }],
     ["a record of nothing but a tag", { length: TAG_BYTES }],
     ["a record longer than a sender makes", { length: MAX_RECORD_BYTES + 1, pieces: 2 }],
     ["no pieces", { pieces: 0 }],

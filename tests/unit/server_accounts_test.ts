@@ -75,6 +75,8 @@ function stats(id: number, bytes: number): SessionStats {
     rttMs: null,
     lossPercent: 0,
     recordLimit: 0,
+    datagramBytes: 1_452,
+    pathMtu: 1_480,
   };
 }
 

@@ -30,6 +30,8 @@ function statsOf(id: number, values: Partial<SessionStats> = {}): SessionStats {
     rttMs: 1.5,
     lossPercent: 0,
     recordLimit: 62_000,
+    datagramBytes: 1452,
+    pathMtu: 1480,
     ...values,
   };
 }
@@ -83,6 +85,8 @@ test("status() has the shape of DESIGN.md", async () => {
         rttMs: 1.5,
         lossPercent: 0,
         recordLimit: 62_000,
+        datagramBytes: 1452,
+        pathMtu: 1480,
       },
     ],
     totals: { rxBytes: 10, txBytes: 20, rxPackets: 1, txPackets: 2, drops: { "no-session": 3 } },

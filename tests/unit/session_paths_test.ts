@@ -7,12 +7,12 @@ const KEEPALIVE_MS = 10_000;
 const SERVER = { host: "192.0.2.1", port: 51820 };
 
 function client(): { session: Session; paths: SessionPaths } {
-  const session = new Session(1, true, SERVER, KEEPALIVE_MS, 1452);
+  const session = new Session(1, true, SERVER, KEEPALIVE_MS, 1452, 0);
   return { session, paths: new SessionPaths(session, "auto", KEEPALIVE_MS, 0) };
 }
 
 function server(): { session: Session; paths: SessionPaths } {
-  const session = new Session(1, true, null, KEEPALIVE_MS, 1452);
+  const session = new Session(1, true, null, KEEPALIVE_MS, 1452, 0);
   session.followsPath = true;
   return { session, paths: new SessionPaths(session, null, KEEPALIVE_MS, 0) };
 }

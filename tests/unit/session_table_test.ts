@@ -5,7 +5,7 @@ import { Session } from "../../lib/session.ts";
 import { SessionTable } from "../../lib/session_table.ts";
 import { buildPacket } from "../support/inner_packet.ts";
 
-const makeSession = (id: number) => new Session(id, true, null, 10_000, 1452);
+const makeSession = (id: number) => new Session(id, true, null, 10_000, 1452, 0);
 const packet = (source: string, destination: string) => {
   const version = source.includes(":") ? 6 : 4;
   return Uint8Array.of(0, 0, 0, ...buildPacket({ version, protocol: "udp", source, destination }));

@@ -18,7 +18,7 @@ const KEEPALIVE_MS = 10_000;
 const HOME = { host: "192.0.2.1", port: 1000 };
 
 function makeSession(endpoint: { host: string; port: number } | null = HOME): Session {
-  return new Session(7, true, endpoint, KEEPALIVE_MS, 1452);
+  return new Session(7, true, endpoint, KEEPALIVE_MS, 1452, 0);
 }
 
 /** Opens record `sequence` of `epoch` as if its tag had been verified. */

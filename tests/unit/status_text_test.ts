@@ -3,7 +3,14 @@ import { formatBytes, formatClientStatus, formatServerStatus, formatSpan } from 
 import type { ClientStatus, ServerStatus } from "../../lib/status.ts";
 
 const NOW = 1_700_000_000_000;
-const path = { epoch: 1, rttMs: 2.345, lossPercent: 0, recordLimit: 60_000 };
+const path = {
+  epoch: 1,
+  rttMs: 2.345,
+  lossPercent: 0,
+  recordLimit: 60_000,
+  datagramBytes: 1452,
+  pathMtu: 1480,
+};
 
 const server: ServerStatus = {
   tun: "omail0",
@@ -65,8 +72,8 @@ sessions   1
 received   1.50 KiB (3 packets)
 sent       0 B (0 packets)
 
-id  user  state   path  endpoint        addresses         last heard  received  sent      round trip  loss
-7   ann   silent  udp   192.0.2.2:4000  10.8.0.2,fd00::2  30 s ago    1.50 KiB  5.00 GiB  2.35 ms     0 %
+id  user  state   path  endpoint        addresses         last heard  received  sent      round trip  loss  path MTU
+7   ann   silent  udp   192.0.2.2:4000  10.8.0.2,fd00::2  30 s ago    1.50 KiB  5.00 GiB  2.35 ms     0 %   1480 B
 
 # Session 7 (ann) is silent for 30 s
 # Session 8 (bob) ended 5 s ago: The client left: bye
@@ -86,6 +93,7 @@ describe("formatClientStatus()", () => {
     expect(text).toContain("state       connected\n");
     expect(text).toContain("connected   5 s ago\n");
     expect(text).toContain("last heard  now\n");
+    expect(text).toContain("path MTU    1480 B\n");
     expect(text).not.toContain("#");
   });
 
@@ -97,9 +105,11 @@ describe("formatClientStatus()", () => {
       lossPercent: 3,
       connectedAt: null,
       rttMs: null,
+      pathMtu: null,
     } as const;
     const text = formatClientStatus(lost, NOW);
     expect(text).toContain("round trip  unknown\n");
+    expect(text).toContain("path MTU    unknown\n");
     expect(text).toContain("# The connection was lost");
     expect(text).toContain("# Not connected because: the server does not answer\n");
     expect(text).toContain("# The path loses 3 %");

@@ -2,6 +2,17 @@
 
 import { afterEach, describe, expect, test } from "bun:test";
 import type { HostPort } from "../../lib/address.ts";
+import { ptr } from "../../lib/libc.ts";
+import {
+  getsockopt,
+  IP_MTU_DISCOVER,
+  IP_RECVERR,
+  IPV6_MTU_DISCOVER,
+  IPV6_RECVERR,
+  PMTUDISC_PROBE,
+  SOL_IP,
+  SOL_IPV6,
+} from "../../lib/libc_linux.ts";
 import { HEADER_BYTES, MAX_RECORD_BYTES } from "../../lib/limits.ts";
 import { datagramSize, piecesFor, readLength, RecordType, writeHeader } from "../../lib/protocol.ts";
 import { openUdp } from "../../lib/udp_bun.ts";
@@ -30,6 +41,13 @@ function send(from: PollDatagramSocket, to: HostPort, length: number, sequence: 
   const sealed = pattern(length, sequence);
   const body = tagApart ? sealed.slice(0, length - 16) : sealed;
   return from.sendRecord(header, body, tagApart ? sealed.slice(length - 16) : null, pieces, to);
+}
+
+/** An integer option of the socket. */
+function optionOf(socket: PollDatagramSocket, level: number, name: number): number {
+  const [value, length] = [new Int32Array(1), new Uint32Array([4])];
+  expect(getsockopt(socket.fd, level, name, ptr(value), ptr(length))).toBe(0);
+  return value[0]!;
 }
 
 /** Collects the sealed bytes of the records that come, and who sent them. */
@@ -118,6 +136,28 @@ describe.if(isLinux)("PollDatagramSocket", () => {
     }
     await wait(20);
     expect(records.length).toBe(20);
+  });
+
+  test("DF is set, also after fragments were sent; ICMP errors are not kept; a datagram that is too large is told", async () => {
+    const [a, b] = [await open(""), await open("127.0.0.1")];
+    const probing = [
+      [SOL_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE],
+      [SOL_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE],
+      [SOL_IP, IP_RECVERR, 0],
+      [SOL_IPV6, IPV6_RECVERR, 0],
+    ];
+    const options = () => probing.map(([level, name]) => [level, name, optionOf(a, level!, name!)]);
+    expect(options()).toEqual(probing);
+    const { records, wait } = collect(b);
+    const to = { host: "127.0.0.1", port: b.port };
+    const header = new Uint8Array(HEADER_BYTES);
+    writeHeader(header, 0, RecordType.data, 3_000, 9, 1, 3, 5);
+    expect(a.sendFragments(header, pattern(3_000, 5), null, 3, to)).toBe("sent");
+    await wait(1);
+    expect(records).toEqual([pattern(3_000, 5).toHex()]);
+    expect(options()).toEqual(probing);
+    expect(a.sendRecord(header, pattern(65_500), null, 1, to)).toBe("too-large");
+    expect(a.lastError).toBeNull();
   });
 
   test("an address that cannot be used is a failure with a reason, not an exception", async () => {

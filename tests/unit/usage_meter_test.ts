@@ -23,6 +23,8 @@ function stats(id: number, rxBytes: number, txBytes: number): SessionStats {
     rttMs: null,
     lossPercent: 0,
     recordLimit: 0,
+    datagramBytes: 1_452,
+    pathMtu: 1_480,
   };
 }
 

@@ -27,6 +27,7 @@ export interface SessionStatus {
   readonly txBytes: number;
   readonly rxPackets: number;
   readonly txPackets: number;
+  readonly datagramBytes: number | null;
   readonly transport: "udp" | "tcp";
   readonly state: "connected" | "silent" | "reconnecting";
 }
@@ -45,6 +46,8 @@ export interface ClientStatus {
   readonly transport: "udp" | "tcp";
   readonly reason: string | null;
   readonly addresses: readonly string[];
+  readonly datagramBytes: number | null;
+  readonly drops: Readonly<Record<string, number>>;
 }
 
 export type Role = "server" | "client";
