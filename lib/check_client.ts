@@ -5,7 +5,6 @@
  * its control socket; without one it is said to be not measured.
  */
 
-import * as v from "valibot";
 import { formatHostPort, type HostPort, parseHostPort } from "./address.ts";
 import { parseClientStatus } from "./admin_message.ts";
 import { messageOf } from "./caught.ts";
@@ -60,7 +59,6 @@ const UDP_HEADER_BYTES = 8;
 /** The running client, as far as it says. */
 interface Tunnel {
   readonly status: ClientStatus;
-  readonly pathMtuBytes: number | null;
   /** Null where the system has no ip(8) to ask. */
   readonly fullTunnel: boolean | null;
   /** The server's inner IPv4 address; null when there is none to ask. */
@@ -115,7 +113,7 @@ async function findTunnel({ instance, run }: ClientCheckOptions): Promise<Found>
   const routing = await readRouting(instance.tun, run);
   const kind = { true: "full tunnel", false: "split tunnel", null: "tunnel" }[`${routing.fullTunnel}`];
   return {
-    tunnel: { status, pathMtuBytes: pathMtuOf(reply), ...routing },
+    tunnel: { status, ...routing },
     server,
     finding: finding(name, "ok", `${kind} to ${status.server} by ${status.transport}`),
   };
@@ -143,12 +141,6 @@ async function statusReply(instance: Instance): Promise<unknown> {
     if (error instanceof NotRunningError) return null;
     throw error;
   }
-}
-
-/** What a client that searches for the path MTU shows in its status. */
-function pathMtuOf(reply: unknown): number | null {
-  const result = v.safeParse(v.object({ pathMtu: v.number() }), reply);
-  return result.success ? result.output.pathMtu : null;
 }
 
 /** Tries every server; one that fails is no failure while another answers. */
@@ -183,6 +175,7 @@ async function reachServers(
   const level = reached === null ? "failure" : "warning";
   const advice = "check the name, the port, and that TCP to it is let through by the firewalls on the way";
   findings.push(...failed.map(({ server, reason }) => finding("TCP", level, `${server}: ${reason}`, advice)));
+  if (reached === null) findings.push(notMeasured("certificate", "reach a server first"));
   return { reached, endpoint, findings };
 }
 
@@ -230,11 +223,16 @@ async function checkUdp(
 ): Promise<Finding> {
   const name = "UDP";
   if (tunnel !== null) {
-    const { transport, lastSeenAt }: { transport: string; lastSeenAt: number | null } = tunnel.status;
+    const { transport, lastSeenAt } = tunnel.status;
     const silentMs = lastSeenAt === null ? Infinity : Math.max(0, now() - lastSeenAt);
     const figure = `the tunnel's data goes by ${transport}, last heard ${(silentMs / 1000).toFixed(1)} s ago`;
     if (transport !== "udp")
-      return finding(name, "warning", figure, "have UDP to the server's port let through");
+      return finding(
+        name,
+        "warning",
+        figure,
+        "have UDP to the server's port let through, unless --transport tcp is meant",
+      );
     return silentMs < SILENCE_MS
       ? finding(name, "ok", figure, "", silentMs / 1000)
       : finding(name, "failure", figure, "the path lets no UDP through any more", silentMs / 1000);
@@ -311,14 +309,13 @@ async function checkPathMtu(
   { mtuBytes, run }: ClientCheckOptions,
 ): Promise<readonly Finding[]> {
   const name = "path MTU";
-  if (tunnel !== null && tunnel.pathMtuBytes !== null) {
-    const bytes = tunnel.pathMtuBytes;
-    return [finding(name, "ok", `${bytes} bytes (found by the running client)`, "", bytes)];
-  }
+  const found = tunnel?.status.pathMtu ?? null;
+  if (found !== null)
+    return [finding(name, "ok", `at least ${found} bytes (the tunnel's own probes)`, "", found)];
   if (endpoint === null) return [notMeasured(name, "give --server HOST:PORT")];
   const bytes = await probePathMtu(endpoint.host, run);
   if (bytes === null) {
-    const advice = "if large downloads hang, start the client with --mtu 1280";
+    const advice = START_IT;
     return [notMeasured(name, advice, "not measured: the server answers no ping of 1,280 bytes")];
   }
   const around = RECORD_OVERHEAD_BYTES + UDP_HEADER_BYTES + (endpoint.host.includes(":") ? 40 : 20);
@@ -331,7 +328,7 @@ async function checkPathMtu(
           name,
           "warning",
           `${figure}; a full packet of the tunnel needs ${mtuBytes + around}`,
-          `if downloads hang, start the client with --mtu ${fits}`,
+          `the tunnel cuts its datagrams to fit; --mtu ${fits} at the client makes full packets fit whole`,
           bytes,
         ),
   ];
