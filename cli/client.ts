@@ -2,6 +2,7 @@
 /** The program `omail-client`. */
 
 import type { CommandDef } from "citty";
+import { clientCheckCommand } from "./client_check.ts";
 import { UP_FLAGS, upCommand } from "./client_up.ts";
 import { completeCommand } from "./complete.ts";
 import { downCommand } from "./down.ts";
@@ -21,6 +22,7 @@ const client: CommandDef = {
     down: downCommand("client"),
     service: serviceCommand("client"),
     status: statusCommand("client"),
+    check: clientCheckCommand,
     complete: completeCommand(() => client),
   },
 };

@@ -14,6 +14,7 @@ import { runProgram } from "./run.ts";
 import { unbanCommand } from "./unban.ts";
 import { serviceCommand } from "./service.ts";
 import { RUN_FLAGS, runServerCommand } from "./server_run.ts";
+import { serverCheckCommand } from "./server_check.ts";
 import { statusCommand } from "./status.ts";
 import { userCommand } from "./user.ts";
 
@@ -35,6 +36,7 @@ const server: CommandDef = {
     policy: policyCommand,
     service: serviceCommand("server"),
     down: downCommand("server"),
+    check: serverCheckCommand,
     complete: completeCommand(() => server),
   },
 };

@@ -90,7 +90,7 @@ export async function loadRuleset(
 async function warnOfDroppingChains(tun: string, run: RunCommand, log: Log): Promise<void> {
   const { status, stdout } = await run(["nft", "-j", "list", "chains"]);
   if (status !== 0) return;
-  for (const { family, table, name } of droppingForwardChains(stdout)) {
+  for (const { family, table, name } of droppingChains(stdout, "forward")) {
     log.warn(
       `Another firewall drops forwarded packets by default (${family} ${table} ${name}); if clients reach nothing: ` +
         `nft insert rule ${family} ${table} ${name} iifname "${tun}" accept, and the same with oifname`,
@@ -98,11 +98,11 @@ async function warnOfDroppingChains(tun: string, run: RunCommand, log: Log): Pro
   }
 }
 
-/** Reads `nft -j list chains`: chains that hook into forwarding with policy drop. */
-export function droppingForwardChains(json: string): ForeignChain[] {
+/** Reads `nft -j list chains`: chains at `hook` with policy drop. */
+export function droppingChains(json: string, hook: "forward" | "input"): ForeignChain[] {
   const { nftables = [] } = JSON.parse(json) as { nftables?: readonly { chain?: Record<string, unknown> }[] };
   return nftables.flatMap(({ chain }) =>
-    chain !== undefined && chain["hook"] === "forward" && chain["policy"] === "drop"
+    chain !== undefined && chain["hook"] === hook && chain["policy"] === "drop"
       ? [{ family: String(chain["family"]), table: String(chain["table"]), name: String(chain["name"]) }]
       : [],
   );

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import type { RunCommand } from "../../lib/command.ts";
 import { PrivilegeError, SystemError } from "../../lib/errors.ts";
-import { droppingForwardChains, natScript, natTableName, planNat } from "../../lib/firewall_nft.ts";
+import { droppingChains, natScript, natTableName, planNat } from "../../lib/firewall_nft.ts";
 import { memoryLog } from "../support/memory_log.ts";
 
 describe("natTableName", () => {
@@ -23,7 +23,7 @@ test("natScript: replaces the table, masquerades what leaves the tunnel, clamps 
   expect(script.match(/maxseg size set rt mtu/g)).toHaveLength(2);
 });
 
-test("droppingForwardChains: finds base chains on forward with policy drop, nothing else", () => {
+test("droppingChains: finds base chains on forward with policy drop, nothing else", () => {
   const chain = { family: "ip", table: "filter", name: "FORWARD", hook: "forward", policy: "drop" };
   const json = JSON.stringify({
     nftables: [
@@ -34,7 +34,7 @@ test("droppingForwardChains: finds base chains on forward with policy drop, noth
       { chain: { family: "ip", table: "filter", name: "DOCKER" } },
     ],
   });
-  expect(droppingForwardChains(json)).toEqual([{ family: "ip", table: "filter", name: "FORWARD" }]);
+  expect(droppingChains(json, "forward")).toEqual([{ family: "ip", table: "filter", name: "FORWARD" }]);
 });
 
 function failing(stderr: string): RunCommand {
