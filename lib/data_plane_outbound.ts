@@ -31,6 +31,7 @@ import { ipHeaderBytes, packetLength } from "./packet.ts";
 import { pieceSize, piecesFor, readLength, readType, RecordType, writeHeader } from "./protocol.ts";
 import { RateGate } from "./rate_gate.ts";
 import type { QueuedPacket, RateShaper } from "./rate_limit.ts";
+import { RoutingLoop } from "./routing_loop.ts";
 import { segmentCount, segmentedBytes, writeSegments } from "./segment.ts";
 import { splitBytes, writeSplit } from "./segment_split.ts";
 import type { SendingEpoch, Session } from "./session.ts";
@@ -118,6 +119,7 @@ export class Outbound {
   readonly #router: TunRouter;
   readonly #clock: Clock;
   readonly #streams: StreamWay;
+  readonly #loop = new RoutingLoop();
   readonly #segmentBuffer = new Uint8Array(SEGMENT_BUFFER_BYTES);
   readonly #jobs: SealJob[] = [];
   #inFlightBytes = 0;
@@ -219,12 +221,19 @@ export class Outbound {
       const session = this.#sessions.byDestination(bytes, packet);
       const next = packet + length;
       if (session === undefined) this.#router.noSession(bytes, packet, next);
+      else if (this.#isOwn(session, bytes, packet, next)) this.#drops.add("routing-loop");
       else if (this.#router.forwards(bytes, offset, packet, next)) {
         if (session.down === null) this.#gather(session, bytes, offset, next);
         else this.#holdBack(session, session.down, bytes, offset, next);
       }
       offset = next;
     }
+  }
+
+  /** Whether a packet for a session is what we sent to it: its endpoint is routed into the tunnel. */
+  #isOwn(session: Session, bytes: Uint8Array, packet: number, end: number): boolean {
+    const { endpoint } = session;
+    return endpoint !== null && this.#loop.closes(bytes, packet, end, endpoint, this.#udp.port);
   }
 
   /** A packet of a rate-limited session, virtio header included. */

@@ -97,6 +97,7 @@ export const DROP_REASONS = [
   // packets from the TUN device
   "tun-packet-malformed",
   "no-session",
+  "routing-loop",
   "packet-too-big",
   "rate-limited-down",
   "no-key",

@@ -65,6 +65,7 @@ const RANKS: readonly Rank[] = [
       "lib/checksum.ts",
       "lib/keepalive.ts",
       "lib/packet.ts",
+      "lib/routing_loop.ts",
       "lib/packet_transport.ts",
       "lib/packet_mss.ts",
       "lib/packet_icmp.ts",
