@@ -224,6 +224,7 @@ export class DataPlane {
       this.#keepaliveMs,
       this.#maxDatagramBytes,
       this.#clock.monotonicMs(),
+      this.#engine.name === "sync",
     );
     this.#setRates(session, rates ?? null);
     session.followsPath = this.#transport === null;

@@ -39,10 +39,14 @@ const SURELY_OVER = 8;
 
 /** A third of TCP's window of 1.22 / sqrt(p) segments. */
 const WINDOW_SHARE = 0.4;
+/** Where a record costs little (`--engine sync`): hardly more of TCP's window than single datagrams would take. */
+const CHEAP_WINDOW_SHARE = 0.1;
 /** Datagrams lost per record beyond which throughput collapses. */
 const MOST_LOST_PER_RECORD = 0.1;
 /** Records a second whose fixed cost (measured: about 28 us, sealed, sent and opened by Web Crypto) is a sixth of a processor. */
 const CHEAP_RECORDS_PER_SECOND = 6000;
+/** The same where a record costs about 5 us (node:crypto). */
+const CHEAPER_RECORDS_PER_SECOND = 30_000;
 
 /** Reports refused in a row after which the other side must have begun to count anew, as after a resumption. */
 const REFUSALS = 16;
@@ -57,10 +61,13 @@ export type LossReport = Pick<Keepalive, "recordsSeen" | "recordsExpected" | "ov
  *
  * @param loss loss events per datagram, 0 to 1
  * @param datagramsPerSecond how many are sent
+ * @param cheapRecords a record costs little more than its bytes
  * @returns at least 1; a fraction is to be rounded down
  */
-export function recordDatagrams(loss: number, datagramsPerSecond: number): number {
-  const wanted = Math.max(WINDOW_SHARE / Math.sqrt(loss), datagramsPerSecond / CHEAP_RECORDS_PER_SECOND);
+export function recordDatagrams(loss: number, datagramsPerSecond: number, cheapRecords = false): number {
+  const share = cheapRecords ? CHEAP_WINDOW_SHARE : WINDOW_SHARE;
+  const cheap = cheapRecords ? CHEAPER_RECORDS_PER_SECOND : CHEAP_RECORDS_PER_SECOND;
+  const wanted = Math.max(share / Math.sqrt(loss), datagramsPerSecond / cheap);
   return Math.max(1, Math.min(MOST_LOST_PER_RECORD / loss, wanted));
 }
 
@@ -87,6 +94,7 @@ class LossWindow {
 
 /** See the top of the file. */
 export class RecordLimit {
+  readonly #cheapRecords: boolean;
   #maxDatagramBytes: number;
   /** Datagrams a record may have now; not rounded. */
   #allowed = recordDatagrams(PRIOR_LOST / PRIOR_DATAGRAMS, 0);
@@ -111,8 +119,12 @@ export class RecordLimit {
   readonly #markDatagrams = new Float64Array(MARKS);
   #marks = 0;
 
-  /** @param maxDatagramBytes the largest datagram that the path allows, header included */
-  constructor(maxDatagramBytes: number) {
+  /**
+   * @param maxDatagramBytes the largest datagram that the path allows, header included
+   * @param cheapRecords a record costs little more than its bytes
+   */
+  constructor(maxDatagramBytes: number, cheapRecords = false) {
+    this.#cheapRecords = cheapRecords;
     this.#maxDatagramBytes = maxDatagramBytes;
   }
 
@@ -194,7 +206,7 @@ export class RecordLimit {
     const most =
       (recordLimitFor(this.#maxDatagramBytes) + TAG_BYTES) / (this.#maxDatagramBytes - HEADER_BYTES);
     const datagramsPerSecond = Math.max(this.#fast.datagramsPerSecond, this.#slow.datagramsPerSecond);
-    const wanted = recordDatagrams(this.#estimate(), datagramsPerSecond);
+    const wanted = recordDatagrams(this.#estimate(), datagramsPerSecond, this.#cheapRecords);
     const grown = this.#allowed * GROWTH_PER_SECOND ** (elapsedMs / 1000);
     this.#allowed = Math.min(wanted, grown, Math.ceil(most));
   }

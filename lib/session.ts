@@ -117,11 +117,12 @@ export class Session {
     keepaliveMs: number,
     maxDatagramBytes: number,
     nowMs: number,
+    cheapRecords = false,
   ) {
     this.id = id;
     this.outerPath = new SessionPath(maxDatagramBytes, nowMs);
     this.#datagramBytes = this.outerPath.maxDatagramBytes;
-    this.#limit = new RecordLimit(this.#datagramBytes);
+    this.#limit = new RecordLimit(this.#datagramBytes, cheapRecords);
     this.recordLimit = this.#limit.limit;
     this.#streamLimit = recordLimitFor(maxDatagramBytes);
     this.peerOffload = peerOffload;
