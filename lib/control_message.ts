@@ -67,7 +67,15 @@ const MAX_CODE_LENGTH = 16;
 /** Longest time an endpoint may ask for, in milliseconds: one day. */
 const MAX_TIMER_MS = 86_400_000;
 
-const uint = (max: number) => v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(max));
+const uint = (max: number) =>
+  v.pipe(
+    v.number(),
+    v.integer(),
+    v.minValue(0),
+    v.maxValue(max),
+    // JSON has a zero below zero, which would be another message when it is written again
+    v.check((value) => !Object.is(value, -0), "expected 0"),
+  );
 /** Printable text: it ends in logs and on terminals, so control characters and the like are refused. */
 const text = (max: number) =>
   v.pipe(v.string(), v.maxLength(max), v.regex(/^\P{C}*$/u, "expected printable text"));

@@ -214,3 +214,10 @@ test("decodeClientMessage() bounds an enrolment: token of 16 bytes, request of 1
   const noCertificate = { ...plain(clientMessages[2]!), auth: { certificate: false } };
   expect(() => decodeClientMessage(json(noCertificate))).toThrow(ProtocolError);
 });
+
+test("a zero below zero is no epoch: written again it would be another message", () => {
+  const message = new TextDecoder().decode(encodeMessage({ type: "rekey", keyShare: clientShare }));
+  const body = (epoch: string) => new TextEncoder().encode(message.replace('"epoch":0', `"epoch":${epoch}`));
+  expect(decodeClientMessage(body("0"))).toMatchObject({ keyShare: { epoch: 0 } });
+  expect(() => decodeClientMessage(body("-0"))).toThrow(ProtocolError);
+});
