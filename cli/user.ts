@@ -13,6 +13,7 @@ import {
   finish,
   momentsOf,
   nameOf,
+  readFirstPassword,
   readNewPassword,
   takePassword,
   verifierFor,
@@ -21,10 +22,10 @@ import {
 } from "./user_context.ts";
 import {
   applySettingFlags,
-  hasSettingFlags,
   NAME_ARGUMENT,
   PASSWORD_FLAGS,
   SETTING_FLAGS,
+  settingFlagsIn,
 } from "./user_flags.ts";
 import { formatUser, formatUserList, userJson } from "./user_text.ts";
 
@@ -104,7 +105,8 @@ async function addUser(input: CommandInput): Promise<void> {
   const settings = applySettingFlags(DEFAULT_USER_SETTINGS, flags, Date.now());
   const given = takePassword(process.env);
   const instance = await findServer(flags);
-  const verifier = await verifierFor(instance, name, await readNewPassword(name, flags, given));
+  const password = await readFirstPassword(name, flags, given, settings.auth);
+  const verifier = await verifierFor(instance, name, password);
   const totp = flags["totp"] === true ? newTotp() : null;
   const record: UserRecord = { name, enabled: true, verifier, totp, ...settings };
   await withStore(instance, (store) => store.add(record, (others) => checkFits(record, others)));
@@ -135,7 +137,7 @@ async function showUser(input: CommandInput): Promise<void> {
 
 async function setUser(input: CommandInput): Promise<void> {
   const { flags } = input;
-  if (!hasSettingFlags(flags)) {
+  if (settingFlagsIn(flags).length === 0) {
     const names = Object.keys(SETTING_FLAGS).map((flag) => `--${flag}`);
     throw new UsageError(`Cannot set nothing: expected at least one of ${names.join(", ")}`);
   }

@@ -1,5 +1,6 @@
 /** What the commands of `omail-server user` share: the database, the server that shall know, names and passwords. */
 
+import type { AuthMode } from "../lib/auth_mode.ts";
 import { requestAction } from "../lib/control_socket.ts";
 import { makeSecret } from "../lib/config_field.ts";
 import { messageOf } from "../lib/caught.ts";
@@ -17,6 +18,9 @@ import { findInstance } from "./instance.ts";
 import { createPasswordReader } from "./password.ts";
 import { promptPassword } from "./prompt.ts";
 import { INSTANCE_FLAGS } from "./tunnel_flags.ts";
+
+/** Random bytes of a password that nobody knows. */
+const UNKNOWN_PASSWORD_BYTES = 32;
 
 /** Finds the instance by those flags that tell it. */
 export async function findServer(flags: FlagValues): Promise<Instance> {
@@ -109,6 +113,22 @@ export async function readNewPassword(
   const first = await ask(`New password of ${name}: `);
   if ((await ask("Again: ")) !== first) throw new UsageError("The two passwords differ: nothing was changed");
   return makeSecret(first);
+}
+
+/**
+ * The same for a user who is being added. One who needs none, and is given none, gets one that nobody knows.
+ *
+ * @param auth what the user has to prove
+ */
+export async function readFirstPassword(
+  name: string,
+  flags: FlagValues,
+  given: Secret | null,
+  auth: AuthMode | null,
+): Promise<Secret> {
+  if (auth === "cert" && given === null && flags["password-file"] === undefined)
+    return makeSecret(crypto.getRandomValues(new Uint8Array(UNKNOWN_PASSWORD_BYTES)).toHex());
+  return await readNewPassword(name, flags, given);
 }
 
 function ask(question: string): Promise<string> {

@@ -1,9 +1,11 @@
 /** Flags of `omail-server user`: the settings of a user, from texts to a record's values. */
 
 import type { ArgsDef } from "citty";
+import { AUTH_MODES } from "../lib/auth_mode.ts";
 import { UsageError } from "../lib/errors.ts";
 import {
   readAddress,
+  readAuthMode,
   readCount,
   readExpiry,
   readGroup,
@@ -30,6 +32,10 @@ export const PASSWORD_FLAGS = {
 
 /** Every one takes `none`, which is the value of a user without it. */
 export const SETTING_FLAGS = {
+  auth: valueFlag(
+    "WHAT",
+    `What this user must prove: ${AUTH_MODES.join(", ")} (default: --auth of the server)`,
+  ),
   expires: valueFlag(
     "DATE",
     "Last day (2027-01-31), moment (2027-01-31T12:00:00Z) or time from now (90d), in UTC",
@@ -75,6 +81,7 @@ export function applySettingFlags(settings: UserSettings, flags: FlagValues, now
     quotaBytes: one("quota", limits.quotaBytes, readSize),
   };
   return {
+    auth: one("auth", settings.auth, readAuthMode),
     expiresAtMs: one("expires", settings.expiresAtMs, (text) => readExpiry(text, nowMs)),
     addresses: many("address", settings.addresses, readAddress),
     networks: many("network", settings.networks, readSiteNetwork),
@@ -84,9 +91,9 @@ export function applySettingFlags(settings: UserSettings, flags: FlagValues, now
   };
 }
 
-/** Whether any flag of {@link SETTING_FLAGS} was given. */
-export function hasSettingFlags(flags: FlagValues): boolean {
-  return Object.keys(SETTING_FLAGS).some((name) => Object.hasOwn(flags, name));
+/** The flags of {@link SETTING_FLAGS} that were given. */
+export function settingFlagsIn(flags: FlagValues): readonly string[] {
+  return Object.keys(SETTING_FLAGS).filter((name) => Object.hasOwn(flags, name));
 }
 
 function readOne<T>(flags: FlagValues, flag: string, before: T | null, read: (text: string) => T): T | null {

@@ -1,5 +1,6 @@
 /** Users as text and as JSON. Nothing secret is in either. */
 
+import type { AuthMode } from "../lib/auth_mode.ts";
 import { formatRate, formatSize, type UserRecord } from "../lib/user_record.ts";
 import { type Moment, monthOf, refusalOf } from "../lib/user_rules.ts";
 
@@ -22,12 +23,13 @@ export function formatUserList(users: readonly { record: UserRecord; moment: Mom
   const rows = users.map(({ record, moment }) => [
     record.name,
     stateOf(record, moment),
+    record.auth ?? "-",
     record.totp === null ? "-" : "totp",
     list(record.groups),
     list(record.addresses),
     usageText(record, moment),
   ]);
-  const table = [["NAME", "STATE", "2ND FACTOR", "GROUPS", "ADDRESSES", "THIS MONTH"], ...rows];
+  const table = [["NAME", "STATE", "AUTH", "2ND FACTOR", "GROUPS", "ADDRESSES", "THIS MONTH"], ...rows];
   const widths = table[0]!.map((_, column) => Math.max(...table.map((row) => Bun.stringWidth(row[column]!))));
   return table
     .map(
@@ -44,12 +46,20 @@ function pad(text: string, width: number): string {
   return text + " ".repeat(width - Bun.stringWidth(text));
 }
 
+const MUST_PROVE: Readonly<Record<AuthMode, string>> = {
+  password: "a password",
+  cert: "a certificate",
+  both: "a certificate and a password",
+  any: "a certificate or a password",
+};
+
 /** Everything about one user, a line each. */
 export function formatUser(record: UserRecord, moment: Moment): string {
   const { limits } = record;
   const rows: readonly (readonly [string, string])[] = [
     ["user", record.name],
     ["state", refusalOf(record, moment) ?? "enabled"],
+    ["must prove", record.auth === null ? "what the server wants of everybody" : MUST_PROVE[record.auth]],
     ["second factor", record.totp === null ? "none" : "one-time codes (TOTP)"],
     ["expires", record.expiresAtMs === null ? "never" : new Date(record.expiresAtMs).toISOString()],
     ["groups", list(record.groups)],

@@ -52,7 +52,7 @@ export interface UserCredential {
 /** Whose certificates clients may log in with. */
 export interface ClientAuthConfig {
   readonly mode: AuthMode;
-  /** Files of a company's authority; `own` is the one in the state directory; null accepts no certificate. */
+  /** Files of a company's authority; `own` is the one in the state directory; null when there is none. */
   readonly ca: { readonly ca: string; readonly crl: string | null } | "own" | null;
   /** Accept certificates only of users who are in the list or have a password. */
   readonly knownUsersOnly: boolean;
@@ -270,7 +270,7 @@ function clientAuth(settings: ServerSettings, hasAuthority: boolean): ClientAuth
     );
   }
   const known = settings["cert-users"] ?? (file === undefined ? "all" : "known");
-  return { mode, ca: asking === undefined ? null : ca, knownUsersOnly: known === "known" };
+  return { mode, ca, knownUsersOnly: known === "known" };
 }
 
 /**

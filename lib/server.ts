@@ -10,7 +10,7 @@ import { type AccessList, makeAccessList } from "./access_list.ts";
 import { formatHostPort, type HostPort, parsePrefix } from "./address.ts";
 import { AddressPool } from "./address_pool.ts";
 import { type AuditSink, NO_AUDIT } from "./audit_event.ts";
-import type { GoodbyeCode, Hello, SessionConfig } from "./control_message.ts";
+import type { GoodbyeCode, Hello } from "./control_message.ts";
 import type {
   EpochKeys,
   FromDataPlane,
@@ -21,7 +21,7 @@ import type {
 import { OmailError, UsageError } from "./errors.ts";
 import type { Refusal } from "./handshake.ts";
 import { limitKey } from "./handshake_limiter.ts";
-import { MAX_PENDING_PER_ADDRESS, MAX_PUSHED_ROUTES } from "./limits.ts";
+import { MAX_PENDING_PER_ADDRESS } from "./limits.ts";
 import type { Ban } from "./lockout.ts";
 import { LoginGuard, toBanStatus } from "./login_guard.ts";
 import { ResumeTokens } from "./resume_tokens.ts";
@@ -29,15 +29,17 @@ import { ServerAccounts } from "./server_accounts.ts";
 import { loginMethod, recordBans, recordEnd, recordLogin, recordRefusal } from "./server_audit.ts";
 import {
   acceptsCertificates,
-  certificateProblem,
   PASSWORD_ONLY,
+  proofsProblem,
   type ServerAuth,
+  usersShutOut,
 } from "./server_certificates.ts";
 import { type ConnectedSession, type ConnectionEvents, ServerConnection } from "./server_connection.ts";
 import {
   checkReloadable,
   DEFAULT_SERVER_TIMINGS,
   noEnrolment,
+  pushedConfig,
   type ReloadableOptions,
   type RunningServer,
   type ServerOptions,
@@ -80,6 +82,8 @@ class ControlServer implements RunningServer, ConnectionEvents {
   readonly #connections = new Set<ServerConnection>();
   readonly #end = Promise.withResolvers<void>();
   #current: ReloadableOptions;
+  /** With what the users of the database have to prove. */
+  #auth: ServerAuth = PASSWORD_ONLY;
   #lists: AccessList;
   /** Log-ins that were refused. */
   #refusals = 0;
@@ -111,8 +115,11 @@ class ControlServer implements RunningServer, ConnectionEvents {
       log: options.log,
       end: (session, { code, reason }) => this.#endSession(session, code, reason),
       onNetworks: options.onNetworks ?? (() => undefined),
-      // groups may be others now
-      onApplied: () => void this.#membersChanged(),
+      onApplied: () => {
+        this.#joinAuth();
+        // groups may be others now
+        void this.#membersChanged();
+      },
     });
     this.#tokens = new ResumeTokens(this.#timings.resumeTokenTtlMs);
     this.#stats = new StatsRequests(options.dataPlane);
@@ -130,7 +137,8 @@ class ControlServer implements RunningServer, ConnectionEvents {
       enrol: options.enrol ?? noEnrolment,
       audit: this.#audit,
       log: options.log,
-      configNow: (user) => this.#configNow(user),
+      configNow: (user) =>
+        pushedConfig({ ...options, ...this.#current }, this.#timings, this.#accounts.routesOf(user)),
       membersChanged: () => this.#membersChanged(),
       tokenReused: (session, endpoint) => this.#tokenReused(session, endpoint),
       takeOver: (session) => this.#endSession(session, "replaced", "A new log-in took the session's place"),
@@ -142,10 +150,6 @@ class ControlServer implements RunningServer, ConnectionEvents {
 
   get port(): number {
     return this.#listener?.port ?? 0;
-  }
-
-  get #auth(): ServerAuth {
-    return this.#current.auth ?? PASSWORD_ONLY;
   }
 
   async start(): Promise<void> {
@@ -161,7 +165,8 @@ class ControlServer implements RunningServer, ConnectionEvents {
     this.#listener = await listenControl({
       listen,
       identity: certificate,
-      askForCertificate: acceptsCertificates(this.#auth),
+      // a user may be told to show one while we run
+      askForCertificate: this.#auth.trust !== null,
       clientCaPem: this.#auth.trust?.caPem ?? null,
       maxPending: this.#timings.maxPending,
       handshakeTimeoutMs: this.#timings.handshakeTimeoutMs,
@@ -216,9 +221,10 @@ class ControlServer implements RunningServer, ConnectionEvents {
     checkReloadable(next);
     if (changed.users !== undefined) await this.#accounts.replaceConfigured(changed.users);
     this.#current = next;
+    this.#joinAuth();
     this.#lists = makeAccessList(next.allowFrom, next.denyFrom);
     this.#listener?.setIdentity(next.certificate, this.#auth.trust?.caPem ?? null);
-    this.#endUncertified();
+    this.#endUnproved();
   }
 
   groupsOf(user: string): readonly string[] {
@@ -230,7 +236,10 @@ class ControlServer implements RunningServer, ConnectionEvents {
   }
 
   refreshUsers(): number {
-    return this.#accounts.refresh();
+    const before = this.#sessions.size;
+    this.#accounts.refresh();
+    this.#endUnproved();
+    return before - this.#sessions.size;
   }
 
   async stop(reason: string): Promise<void> {
@@ -270,21 +279,6 @@ class ControlServer implements RunningServer, ConnectionEvents {
     });
     this.#connections.add(connection);
     void connection.run().finally(() => this.#connections.delete(connection));
-  }
-
-  #configNow(user: string): Omit<SessionConfig, "sessionId" | "addresses"> {
-    const { mtuBytes, keepaliveMs, offload } = this.#options;
-    const { pushRoutes, pushDns, pushDomains = [], rekeyAfterMs } = this.#current;
-    const { sessionTimeoutMs } = this.#timings;
-    return {
-      mtu: mtuBytes,
-      routes: [...new Set([...pushRoutes, ...this.#accounts.routesOf(user)])].slice(0, MAX_PUSHED_ROUTES),
-      dns: [...pushDns],
-      // Left out where there is none: earlier clients do not know the key.
-      ...(pushDomains.length === 0 ? {} : { searchDomains: [...pushDomains] }),
-      timers: { keepaliveMs, sessionTimeoutMs, rekeyAfterMs },
-      features: { offload },
-    };
   }
 
   // --- What connections tell (ConnectionEvents) ---
@@ -348,24 +342,35 @@ class ControlServer implements RunningServer, ConnectionEvents {
 
   // --- Sessions end ---
 
-  /** Ends the sessions of certificates that were revoked, have expired or are not accepted any more. */
-  #endUncertified(): void {
+  /** A user of the database may have to prove something else than everybody. */
+  #joinAuth(): void {
+    const auth = this.#current.auth ?? PASSWORD_ONLY;
+    const shutOut = usersShutOut(this.#auth);
+    this.#auth = { ...auth, userModes: new Map([...auth.userModes, ...this.#users.modes]) };
+    for (const user of usersShutOut(this.#auth)) {
+      if (!shutOut.includes(user))
+        this.#options.log.warn(`User "${user}" cannot log in: it needs a certificate, and we accept none`);
+    }
+  }
+
+  /** Ends sessions whose certificate was revoked or has expired, or whose user has to prove something else now. */
+  #endUnproved(): void {
     const wallMs = this.#options.clock.wallMs();
     const hasPassword = (user: string): boolean => this.#users.has(user);
     for (const session of this.#sessions.all()) {
-      const problem = certificateProblem(session, this.#auth, hasPassword, wallMs);
+      const problem = proofsProblem(session, this.#auth, hasPassword, wallMs);
       if (problem !== null) this.#endSession(session, "refused", problem);
     }
   }
 
   #sweep(): void {
     const { clock, log } = this.#options;
-    this.#endUncertified();
+    this.#accounts.sweep();
+    this.#endUnproved();
     for (const session of this.#sessions.silent(clock.monotonicMs(), this.#timings.sessionTimeoutMs)) {
       log.info("session timed out", fieldsOf(session));
       this.#endSession(session, "timeout", "Nothing was heard of the client");
     }
-    this.#accounts.sweep();
   }
 
   #endSession(session: ConnectedSession, code: GoodbyeCode, reason: string): void {

@@ -68,13 +68,10 @@ export class ServerAccounts {
   /**
    * Reads the database if it has changed, and acts on live sessions.
    *
-   * @returns how many sessions ended
    * @throws {SystemError} when it cannot be read; nothing has changed then
    */
-  refresh(): number {
-    const before = this.#options.sessions.size;
+  refresh(): void {
     if (this.#read()) this.#apply();
-    return before - this.#options.sessions.size;
   }
 
   /** Replaces the users of the configuration. @throws {UsageError} when one cannot be used; nothing has changed then */

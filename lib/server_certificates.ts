@@ -48,7 +48,7 @@ export async function judgePeer(
   hasPassword: (user: string) => boolean,
   nowMs: number,
 ): Promise<JudgedPeer> {
-  if (auth.trust === null || peer.chain.length === 0) return { kind: "none" };
+  if (auth.trust === null || !acceptsCertificates(auth) || peer.chain.length === 0) return { kind: "none" };
   const verdict = await judgeClientCertificate(peer.chain, auth.trust, nowMs);
   if ("problem" in verdict) return refused(verdict.problem);
   const { certificate } = verdict;
@@ -70,32 +70,47 @@ export function proofRefusal(user: string | null, proofs: Proofs, auth: ServerAu
   return { code: "refused", reason: `Cannot log in: ${missing[0]}` };
 }
 
+/** Users who need a certificate on a server that accepts none. */
+export function usersShutOut({ trust, userModes }: ServerAuth): readonly string[] {
+  if (trust !== null) return [];
+  return [...userModes].filter(([, mode]) => mode === "cert" || mode === "both").map(([user]) => user);
+}
+
 function modeOf(user: string, { mode, userModes }: ServerAuth): AuthMode {
   return userModes.get(user) ?? mode;
 }
 
-/** Whether a certificate alone may ever be enough on this server. */
+/** Whether certificates are of any use on this server. */
 export function acceptsCertificates({ mode, userModes }: ServerAuth): boolean {
   return takesCertificate(mode) || [...userModes.values()].some(takesCertificate);
 }
 
+/** What a session was opened with; `certificate` is null when it was opened by password alone. */
+export interface SessionProofs {
+  readonly user: string;
+  readonly certificate: ClientCertificate | null;
+  readonly byPassword: boolean;
+}
+
 /**
- * Why a session has to end for its certificate's sake; null when it may go on.
+ * Why what a session was opened with is not enough any more; null when it may go on.
  *
- * @param certificate that the session was opened with; null when it was opened by password alone
  * @param nowMs milliseconds since the Unix epoch
  */
-export function certificateProblem(
-  session: { readonly user: string; readonly certificate: ClientCertificate | null },
+export function proofsProblem(
+  session: SessionProofs,
   auth: ServerAuth,
   hasPassword: (user: string) => boolean,
   nowMs: number,
 ): string | null {
-  const { user, certificate } = session;
-  if (certificate === null) return null;
-  if (auth.trust === null) return "Certificates are no longer accepted";
-  const objection = certificateObjection(certificate, auth.trust, nowMs);
+  const { user, certificate, byPassword } = session;
+  if (certificate !== null && auth.trust === null) return "Certificates are no longer accepted";
+  const objection = certificate && auth.trust && certificateObjection(certificate, auth.trust, nowMs);
   if (objection !== null) return `Your certificate is no longer good: ${objection}`;
+  const proofs = { password: byPassword, certificate: certificate !== null };
+  const missing = missingProof(modeOf(user, auth), proofs);
+  if (missing !== null) return `What you must prove was changed: ${missing}`;
+  if (certificate === null) return null;
   if (needsPassword(modeOf(user, auth))) return hasPassword(user) ? null : "The user was removed";
   const isKnown = hasPassword(user) || auth.knownUsers.has(user);
   return auth.knownUsersOnly && !isKnown ? "The user was removed" : null;

@@ -5,6 +5,7 @@ import { type HostPort, parseAddress, parseNetwork } from "./address.ts";
 import type { AuditSink } from "./audit_event.ts";
 import type { CertificatePair } from "./certificate.ts";
 import type { Clock } from "./clock.ts";
+import type { SessionConfig } from "./control_message.ts";
 import type { DataPlanePort } from "./data_plane_message.ts";
 import { parseDomainName } from "./domain_name.ts";
 import { UsageError } from "./errors.ts";
@@ -150,6 +151,24 @@ export const DEFAULT_SERVER_TIMINGS: ServerTimings = {
   resumeTokenTtlMs: RESUME_TOKEN_TTL_MS,
   sweepMs: 1_000,
 };
+
+/** What a client is told of a session, but for its ID and addresses. @param userRoutes those of this user alone */
+export function pushedConfig(
+  options: ServerOptions,
+  { sessionTimeoutMs }: ServerTimings,
+  userRoutes: readonly string[],
+): Omit<SessionConfig, "sessionId" | "addresses"> {
+  const { mtuBytes, keepaliveMs, offload, pushRoutes, pushDns, pushDomains = [], rekeyAfterMs } = options;
+  return {
+    mtu: mtuBytes,
+    routes: [...new Set([...pushRoutes, ...userRoutes])].slice(0, MAX_PUSHED_ROUTES),
+    dns: [...pushDns],
+    // Left out where there is none: earlier clients do not know the key.
+    ...(pushDomains.length === 0 ? {} : { searchDomains: [...pushDomains] }),
+    timers: { keepaliveMs, sessionTimeoutMs, rekeyAfterMs },
+    features: { offload },
+  };
+}
 
 /**
  * Reads what is used later, so that a wrong value is found at the start.

@@ -116,6 +116,7 @@ export class ServerPolicy implements HandshakePolicy {
       wanted,
       endpoint: this.#endpoint,
       certificate: this.#certificate,
+      byPassword: "scram" in hello.auth,
       nowMs: clock.monotonicMs(),
       wallMs: clock.wallMs(),
     };

@@ -21,6 +21,8 @@ export interface ServerSession<Connection> {
   readonly lease: Lease;
   /** That the session was opened with; null when it was opened by password alone. */
   readonly certificate: ClientCertificate | null;
+  /** The password was proved when it was opened. */
+  readonly byPassword: boolean;
   /** Milliseconds since the Unix epoch. */
   readonly connectedAtMs: number;
   /** Null while the control connection is lost. */
@@ -44,7 +46,8 @@ export interface OpenRequest {
   readonly user: string;
   readonly wanted: readonly Address[];
   readonly endpoint: HostPort;
-  readonly certificate?: ClientCertificate | null;
+  readonly certificate: ClientCertificate | null;
+  readonly byPassword: boolean;
   readonly nowMs: number;
   readonly wallMs: number;
 }
@@ -94,7 +97,8 @@ export class ServerSessions<Connection> {
       id: this.#freeId(),
       user: request.user,
       lease,
-      certificate: request.certificate ?? null,
+      certificate: request.certificate,
+      byPassword: request.byPassword,
       connectedAtMs: request.wallMs,
       connection: null,
       controlEndpoint: request.endpoint,

@@ -6,6 +6,7 @@
  */
 
 import { type AccessList, isAllowed, makeAccessList } from "./access_list.ts";
+import type { AuthMode } from "./auth_mode.ts";
 import { UsageError } from "./errors.ts";
 import { fakeVerifier, makeVerifier, prepareText, saltForUser, type Verifier } from "./password.ts";
 import { DEFAULT_USER_SETTINGS, type UserRecord } from "./user_record.ts";
@@ -33,6 +34,7 @@ export class ServerUsers {
   #groups: ReadonlyMap<string, readonly string[]> = new Map();
   #configured: ReadonlyMap<string, UserRecord> = new Map();
   #stored: ReadonlyMap<string, UserRecord> = new Map();
+  #modes: ReadonlyMap<string, AuthMode> = new Map();
 
   /**
    * @param secret at least 32 random bytes that stay the same over restarts
@@ -68,6 +70,14 @@ export class ServerUsers {
   /** Makes these the users of the database. */
   setStored(records: readonly UserRecord[]): void {
     this.#stored = new Map(records.map((record) => [record.name, record]));
+    this.#modes = new Map(
+      records.flatMap(({ name, auth }) => (auth === null ? [] : [[name, auth] as const])),
+    );
+  }
+
+  /** What users of the database have to prove, where that is not what the server wants of everybody. */
+  get modes(): ReadonlyMap<string, AuthMode> {
+    return this.#modes;
   }
 
   /** Names that stand in the configuration and in the database. */

@@ -6,6 +6,7 @@
 
 import * as v from "valibot";
 import { parseAddress, parseNetwork } from "./address.ts";
+import { AUTH_MODES, type AuthMode } from "./auth_mode.ts";
 import { UsageError } from "./errors.ts";
 import { MAX_PUSHED_ROUTES } from "./limits.ts";
 
@@ -30,6 +31,8 @@ export interface UserLimits {
 
 /** What an administrator decides about a user, but for the credentials. */
 export interface UserSettings {
+  /** What the user has to prove; null is what the server wants of everybody. */
+  readonly auth: AuthMode | null;
   /** Milliseconds since the Unix epoch from which the user is refused; null is never. */
   readonly expiresAtMs: number | null;
   /** Inner addresses of the user's own, at most one of each family. */
@@ -63,12 +66,14 @@ export interface UserRecord extends UserSettings {
   /** As `prepareText` returned it. */
   readonly name: string;
   readonly enabled: boolean;
+  /** One that no password fits for a user who was never given any. */
   readonly verifier: StoredVerifier;
   readonly totp: StoredTotp | null;
 }
 
 /** A user without limits, as one of the configuration file is. */
 export const DEFAULT_USER_SETTINGS: UserSettings = {
+  auth: null,
   expiresAtMs: null,
   addresses: [],
   networks: [],
@@ -97,6 +102,7 @@ const list = (read: (text: string) => string, most = MAX_LIST_ENTRIES) =>
   v.optional(v.pipe(v.array(checked(read)), v.maxLength(most)), []);
 
 const settingsSchema = v.strictObject({
+  auth: v.optional(v.nullable(v.picklist(AUTH_MODES)), null),
   expiresAtMs: v.optional(v.nullable(whole(0)), null),
   addresses: list(readAddress, 2),
   networks: list(readSiteNetwork),
@@ -127,8 +133,16 @@ export function decodeSettings(json: string): UserSettings | null {
 
 /** Writes the settings of a record as one JSON object; defaults are left out, so that a later default counts. */
 export function encodeSettings(settings: UserSettings): string {
-  const { expiresAtMs, addresses, networks, routes, groups, limits } = settings;
-  const values = { expiresAtMs, addresses, networks, routes, groups, limits: withoutDefaults({ ...limits }) };
+  const { auth, expiresAtMs, addresses, networks, routes, groups, limits } = settings;
+  const values = {
+    auth,
+    expiresAtMs,
+    addresses,
+    networks,
+    routes,
+    groups,
+    limits: withoutDefaults({ ...limits }),
+  };
   return JSON.stringify(withoutDefaults(values));
 }
 
@@ -154,6 +168,13 @@ export function readUserName(name: string): string {
     `Cannot use "${name}" as a user name: expected 1 to ${MAX_NAME_LENGTH} characters without "/", ` +
       'no "-" in front and no white space at the ends',
   );
+}
+
+/** @throws {UsageError} when the text is not one of {@link AUTH_MODES} */
+export function readAuthMode(text: string): AuthMode {
+  const mode = AUTH_MODES.find((word) => word === text);
+  if (mode !== undefined) return mode;
+  throw new UsageError(`Cannot use "${text}" as what a client must prove: expected ${AUTH_MODES.join(", ")}`);
 }
 
 /** @throws {UsageError} when the text is not an IP address */

@@ -71,12 +71,18 @@ export function endingOf(before: UserRecord, after: UserRecord | undefined, mome
 }
 
 /**
- * Looks whether a record goes together with those of all other users.
+ * Looks whether a record is one that can log in, and goes together with those of all other users.
  *
- * @throws {UsageError} when an address or a network is another user's already, or two addresses are of one family
+ * @throws {UsageError} when a one-time code is wanted without a password, an address or a network is another user's
+ * already, or two addresses are of one family
  */
 export function checkFits(record: UserRecord, others: readonly UserRecord[]): void {
-  const { name, addresses, networks } = record;
+  const { name, addresses, networks, auth, totp } = record;
+  if (auth === "cert" && totp !== null) {
+    throw new UsageError(
+      `Cannot ask "${name}" for a one-time code, which follows a password: expected auth "both", or no code`,
+    );
+  }
   const isV6 = addresses.map((text) => text.includes(":"));
   if (isV6.length > new Set(isV6).size) {
     throw new UsageError(

@@ -10,6 +10,7 @@ import { type Network, SERVER_ADDRESS } from "./harness/network.ts";
 import {
   executable,
   INNER_SERVER,
+  PASSWORD,
   runToEnd,
   SPLIT_TUNNEL,
   startClient,
@@ -105,6 +106,36 @@ networkTest("certificate: --auth both wants certificate and password of one user
     expect(await refusal(network, args)).toEqual({ status: 4, stderr: expect.stringMatching(says) });
   }
 });
+
+networkTest(
+  "certificate: what a user of the database must prove is changed while the user is connected",
+  {},
+  async (network) => {
+    await makeAuthority(network);
+    const own = await issueClient(network, "alice");
+    const env = { OMAIL_PASSWORD: PASSWORD };
+    const change = (...args: readonly string[]) =>
+      network.server.run([executable("server"), ...args, "--state-dir", serverState(network)], { env });
+    await change("user", "add", "alice");
+    // nobody gives carol a password
+    await mustOnServer(network, "user", "add", "carol", "--auth", "cert");
+    expect(await mustOnServer(network, "user", "list")).toMatch(/^carol +enabled +cert /m);
+    await startServer(network, { args: ["--auth", "password"] });
+    const alice = await startClient(network, 0, { args: ["--user", "alice"] });
+    const startMs = performance.now();
+    await change("user", "set", "alice", "--auth", "both");
+    expect(await within("The client's end", 5_000, alice.program.exited)).toBe(4);
+    const tookMs = performance.now() - startMs;
+    console.log(`From the command to the client's end: ${Math.round(tookMs)} ms`);
+    expect(tookMs).toBeLessThan(2_000);
+    expect(alice.program.output).toContain("a certificate is needed besides the password");
+    await (await startClient(network, 0, { args: ["--user", "alice", ...own, "--auth", "both"] })).stop();
+    const carol = await issueClient(network, "carol");
+    await (await startClient(network, 0, { args: [...carol, ...BY_CERTIFICATE] })).stop();
+    await change("user", "set", "alice", "--auth", "none");
+    await (await startClient(network, 0, { args: ["--user", "alice"] })).stop();
+  },
+);
 
 networkTest("certificate: bad files are named, on both sides", {}, async (network) => {
   await makeAuthority(network);

@@ -95,7 +95,7 @@ describe("log-in by certificate", () => {
   test("is off without an authority, and a choice of the client with one", () => {
     expect(auth({})).toMatchObject({ mode: "password", ca: null });
     expect(auth({}, true)).toMatchObject({ mode: "any", ca: "own", knownUsersOnly: false });
-    expect(auth({ auth: "password" }, true)).toMatchObject({ mode: "password", ca: null });
+    expect(auth({ auth: "password" }, true)).toMatchObject({ mode: "password", ca: "own" });
     expect(auth({}, true, null).mode).toBe("any");
   });
 

@@ -1,6 +1,7 @@
 import { afterEach, expect, test } from "bun:test";
 import type { AuditEvent } from "../../lib/audit_event.ts";
-import type { AuthMode } from "../../lib/auth_mode.ts";
+import { dirname } from "node:path";
+import { AUTH_MODES, type AuthMode } from "../../lib/auth_mode.ts";
 import { readClientTrust } from "../../lib/certificate_check.ts";
 import type { ClientOptions } from "../../lib/client.ts";
 import { systemClock } from "../../lib/clock.ts";
@@ -10,18 +11,25 @@ import {
   PASSWORD_ONLY,
   proofRefusal,
   type ServerAuth,
-  certificateProblem,
+  proofsProblem,
 } from "../../lib/server_certificates.ts";
+import { makeVerifier } from "../../lib/password.ts";
+import { UserFollower } from "../../lib/user_follower.ts";
+import { UserStore } from "../../lib/user_store.ts";
 import { certificateFingerprint } from "../../lib/certificate.ts";
 import {
   ControlHarness,
+  PASSWORD,
   testCertificate,
   type TestClient,
   until,
   untilConnected,
 } from "../support/control_harness.ts";
+import { scratchDirectories } from "../support/scratch_directory.ts";
+import { testUser } from "../support/user_records.ts";
 import { DAY_MS, TestAuthority, type TestCertificate } from "../support/test_authority.ts";
 
+const scratch = scratchDirectories();
 const harness = new ControlHarness();
 afterEach(() => harness.stop());
 
@@ -211,18 +219,78 @@ test("proofRefusal() refuses before the user is known only what nobody could log
   expect(proofRefusal("bob", nothing, { ...auth, userModes: new Map([["bob", "any"]]) })).toBeNull();
 });
 
-test("certificateProblem() ends sessions of users who are gone, where their mode or a company wants them known", async () => {
+test("proofsProblem() ends sessions of users who are gone, where their mode or a company wants them known", async () => {
   const auth = await authOf("any");
   const certificate = { user: "a", serial: "1", fingerprint: "", issuer: "", notAfterMs: Date.now() + 1000 };
+  const session = { user: "a", certificate, byPassword: true };
   const gone = () => false;
-  expect(certificateProblem({ user: "a", certificate }, auth, gone, Date.now())).toBeNull();
-  expect(certificateProblem({ user: "a", certificate }, { ...auth, mode: "both" }, gone, Date.now())).toMatch(
-    /removed/,
+  const problem = (changed: Partial<ServerAuth>) =>
+    proofsProblem(session, { ...auth, ...changed }, gone, Date.now());
+  expect(problem({})).toBeNull();
+  expect(problem({ mode: "both" })).toMatch(/removed/);
+  expect(problem({ knownUsersOnly: true })).toMatch(/removed/);
+  expect(problem(PASSWORD_ONLY)).toMatch(/no longer accepted/);
+});
+
+test("proofsProblem() ends sessions that were opened with less than is needed now", async () => {
+  const auth = await authOf("any");
+  const certificate = { user: "a", serial: "1", fingerprint: "", issuer: "", notAfterMs: Date.now() + 1000 };
+  const table = AUTH_MODES.map((mode) => {
+    const userModes = new Map([["a", mode]]);
+    const goesOn = (shown: typeof certificate | null, byPassword: boolean): boolean => {
+      const session = { user: "a", certificate: shown, byPassword };
+      return proofsProblem(session, { ...auth, userModes }, () => true, Date.now()) === null;
+    };
+    return [mode, goesOn(null, true), goesOn(certificate, false), goesOn(certificate, true)];
+  });
+  expect(table).toEqual([
+    ["password", true, false, true],
+    ["cert", false, true, true],
+    ["both", false, false, true],
+    ["any", true, true, true],
+  ]);
+});
+
+test("what a user of the database must prove wins over the server's, and changes while sessions stand", async () => {
+  const store = new UserStore(scratch(), 1_000);
+  const verifier = await makeVerifier(PASSWORD, new Uint8Array(16).fill(5), 4096);
+  const nothing = (): void => undefined;
+  for (const name of ["alice", "bob"]) store.add({ ...testUser(name), verifier }, nothing);
+  const follower = new UserFollower(dirname(store.path));
+  // only the database will want certificates: the server must be able to ask for them nevertheless
+  const server = await startServer("password", { users: [], follower });
+  const set = (auth: AuthMode | null): number => {
+    store.update("alice", (record) => ({ ...record, auth }));
+    return server.server.refreshUsers();
+  };
+  const both = withCertificate(alice, { method: "password" });
+  const [first, bob] = [harness.client(server, both), harness.client(server, { user: "bob" })];
+  await Promise.all([first, bob].map((client) => untilConnected(client)));
+  expect(set("both")).toBe(1);
+  expect(await refusalOf(first)).toMatch(/What you must prove was changed: a certificate is needed besides/);
+  expect(await refusalOf(harness.client(server))).toMatch(/a certificate is needed besides the password/);
+  const second = harness.client(server, both);
+  await untilConnected(second);
+  // both proofs are enough for anything
+  expect([set("cert"), set("any"), set("password")]).toEqual([0, 0, 0]);
+  expect(await refusalOf(harness.client(server, withCertificate(alice)))).toMatch(
+    /Cannot log in by certificate/,
   );
-  expect(
-    certificateProblem({ user: "a", certificate }, { ...auth, knownUsersOnly: true }, gone, Date.now()),
-  ).toMatch(/removed/);
-  expect(certificateProblem({ user: "a", certificate }, PASSWORD_ONLY, gone, Date.now())).toMatch(
-    /no longer accepted/,
-  );
+  expect(set("cert")).toBe(0);
+  await untilConnected(harness.client(server, withCertificate(alice)));
+  expect(set(null)).toBe(1);
+  const users = (await server.server.status()).sessions.map(({ user }) => user);
+  expect(users.toSorted()).toEqual(["alice", "bob"]);
+  store.close();
+});
+
+test("a user who needs a certificate where none is accepted is told of in the log, once", async () => {
+  const store = new UserStore(scratch(), 1_000);
+  store.add(testUser("alice", { auth: "both" }), () => undefined);
+  const server = await harness.server({ follower: new UserFollower(dirname(store.path)) });
+  store.update("alice", (record) => ({ ...record, groups: ["staff"] }));
+  server.server.refreshUsers();
+  const told = server.log.lines.filter((line) => line.includes(`User "alice" cannot log in`));
+  expect(told).toEqual([expect.stringContaining("it needs a certificate, and we accept none")]);
+  store.close();
 });

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { applySettingFlags, hasSettingFlags } from "../../cli/user_flags.ts";
+import { applySettingFlags, settingFlagsIn } from "../../cli/user_flags.ts";
 import { formatUser, formatUserList, userJson } from "../../cli/user_text.ts";
 import { DEFAULT_USER_SETTINGS } from "../../lib/user_record.ts";
 import { limitsOf, testUser } from "../support/user_records.ts";
@@ -9,6 +9,7 @@ const NOW = Date.UTC(2026, 10, 25);
 describe("applySettingFlags()", () => {
   test("reads every flag", () => {
     const flags = {
+      auth: "cert",
       expires: "2027-01-31",
       address: ["10.8.0.9,fd08:8::9"],
       network: ["192.168.50.0/24", "192.168.51.0/24"],
@@ -21,6 +22,7 @@ describe("applySettingFlags()", () => {
       quota: "50GB",
     };
     expect(applySettingFlags(DEFAULT_USER_SETTINGS, flags, NOW)).toEqual({
+      auth: "cert",
       expiresAtMs: Date.UTC(2027, 1, 1),
       addresses: ["10.8.0.9", "fd08:8::9"],
       networks: ["192.168.50.0/24", "192.168.51.0/24"],
@@ -39,12 +41,13 @@ describe("applySettingFlags()", () => {
   test("leaves alone what was not given, and none takes away", () => {
     const before = {
       ...DEFAULT_USER_SETTINGS,
+      auth: "both" as const,
       groups: ["ops"],
       limits: limitsOf({ devices: 2, quotaBytes: 5 }),
     };
     expect(applySettingFlags(before, {}, NOW)).toEqual(before);
-    const after = applySettingFlags(before, { group: ["none"], devices: "none" }, NOW);
-    expect(after).toEqual({ ...before, groups: [], limits: limitsOf({ quotaBytes: 5 }) });
+    const after = applySettingFlags(before, { auth: "none", group: ["none"], devices: "none" }, NOW);
+    expect(after).toEqual({ ...before, auth: null, groups: [], limits: limitsOf({ quotaBytes: 5 }) });
   });
 
   test("names the flag of a wrong value, and says what is right", () => {
@@ -52,12 +55,15 @@ describe("applySettingFlags()", () => {
       applySettingFlags(DEFAULT_USER_SETTINGS, flags, NOW);
     expect(wrong({ quota: "much" })).toThrow('--quota: Cannot use "much" as an amount');
     expect(wrong({ quota: "much" })).toThrow("or none");
+    expect(wrong({ auth: "certificate" })).toThrow(
+      '--auth: Cannot use "certificate" as what a client must prove: expected password, cert, both, any, or none',
+    );
     expect(wrong({ network: ["192.168.50.1/24"] })).toThrow("--network: ");
     expect(wrong({ address: ["10.8.0.9", ""] })).toThrow("--address: ");
   });
 
-  test("hasSettingFlags() sees settings only", () => {
-    expect([hasSettingFlags({ "state-dir": "x" }), hasSettingFlags({ quota: "1GB" })]).toEqual([false, true]);
+  test("settingFlagsIn() sees settings only", () => {
+    expect(settingFlagsIn({ "state-dir": "x", quota: "1GB", auth: "none" })).toEqual(["auth", "quota"]);
   });
 });
 

@@ -19,6 +19,7 @@ import { check } from "../support/property.ts";
 import { limitsOf } from "../support/user_records.ts";
 
 const FULL = {
+  auth: "both" as const,
   expiresAtMs: 1_800_000_000_000,
   addresses: ["10.8.0.9", "fd08:8::9"],
   networks: ["192.168.50.0/24"],
@@ -42,6 +43,7 @@ describe("settings as JSON", () => {
     const wrong = [
       "null",
       '{"other":1}',
+      '{"auth":"certificate"}',
       '{"groups":"staff"}',
       '{"groups":[""]}',
       '{"addresses":["10.8.0.9/24"]}',

@@ -69,6 +69,13 @@ describe("endingOf()", () => {
   });
 });
 
+test("checkFits() refuses a one-time code where no password is asked for", () => {
+  const totp = { secret: new Uint8Array(20), lastStep: -1 };
+  expect(() => checkFits(testUser("carol", { auth: "cert", totp }), [])).toThrow('expected auth "both"');
+  for (const auth of ["both", "any", "password", null] as const)
+    checkFits(testUser("carol", { auth, totp }), []);
+});
+
 test("checkFits() refuses what another user has, by name", () => {
   const bob = testUser("bob", { addresses: ["10.8.0.9"], networks: ["192.168.50.0/24"] });
   expect(() => checkFits(testUser("carol", { addresses: ["10.8.0.9"] }), [bob])).toThrow(
