@@ -1,66 +1,54 @@
-/** A short lock between processes: a file that exists while one of them is in its critical section. */
+/**
+ * A short lock between processes: flock(2) on a file that exists while one of them is in its critical section.
+ *
+ * The kernel lets go when a process dies, so there is no lock of a dead one to be broken, and no moment in which two
+ * could break it. The file is removed at the end; whoever had it open meanwhile finds that it is not that file any more.
+ */
 
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
-import { errorCode } from "./caught.ts";
+import { closeSync, fstatSync, openSync, rmSync, statSync } from "node:fs";
 import { SystemError } from "./errors.ts";
-import { isRunning, ownIdentity, type ProcessIdentity } from "./process_identity.ts";
+import { flock } from "./libc.ts";
 
 /** Critical sections last milliseconds; whoever waits longer has met a stuck process. */
 const LOCK_TIMEOUT_MS = 5_000;
 const LOCK_POLL_MS = 5;
-/** A lock file without a readable owner may be one that is just being written; older than this it is debris. */
-const UNREADABLE_TRIES = 20;
 
 /**
- * Runs `section` while holding the lock at `path`. A lock whose owner died is broken.
+ * Runs `section` while holding the lock at `path`.
  *
  * @throws {SystemError} when its owner does not let go in {@link LOCK_TIMEOUT_MS}
  * @throws the file system's error when the file cannot be made
  */
 export async function withFileLock<T>(path: string, section: () => Promise<T> | T): Promise<T> {
-  await acquire(path);
+  const fd = await acquire(path);
   try {
     return await section();
   } finally {
+    // removed while it is still ours
     rmSync(path, { force: true });
+    closeSync(fd);
   }
 }
 
-async function acquire(path: string): Promise<void> {
-  let unreadable = 0;
-  for (let waitedMs = 0; waitedMs < LOCK_TIMEOUT_MS; waitedMs += LOCK_POLL_MS) {
-    if (create(path)) return;
-    const owner = readOwner(path);
-    if (owner === null) unreadable++;
-    if ((owner !== null && !isRunning(owner)) || unreadable > UNREADABLE_TRIES) rmSync(path, { force: true });
-    else await Bun.sleep(LOCK_POLL_MS);
-  }
+/** @returns the descriptor that holds the lock */
+async function acquire(path: string): Promise<number> {
+  const endMs = performance.now() + LOCK_TIMEOUT_MS;
+  do {
+    const fd = tryOnce(path);
+    if (fd !== null) return fd;
+    await Bun.sleep(LOCK_POLL_MS);
+  } while (performance.now() < endMs);
   throw new SystemError(`Cannot lock "${path}": another process holds it; end that process`, "lock", 0);
 }
 
-function create(path: string): boolean {
+function tryOnce(path: string): number | null {
+  const fd = openSync(path, "a", 0o600);
   try {
-    writeFileSync(path, JSON.stringify(ownIdentity()), { flag: "wx", mode: 0o600 });
-    return true;
+    if (flock(fd) && fstatSync(fd).ino === statSync(path, { throwIfNoEntry: false })?.ino) return fd;
   } catch (error) {
-    if (errorCode(error) === "EEXIST") return false;
-    // A full disk leaves an empty file behind, which would look like somebody's lock.
-    if (errorCode(error) === "ENOSPC") rmSync(path, { force: true });
+    closeSync(fd);
     throw error;
   }
-}
-
-function readOwner(path: string): ProcessIdentity | null {
-  try {
-    const value: unknown = JSON.parse(readFileSync(path, "utf8"));
-    return isIdentity(value) ? value : null;
-  } catch {
-    return null; // gone again, or half written: the caller tries once more
-  }
-}
-
-function isIdentity(value: unknown): value is ProcessIdentity {
-  if (typeof value !== "object" || value === null) return false;
-  const { bootId, pid, startTime } = value as Record<string, unknown>;
-  return typeof bootId === "string" && typeof pid === "number" && typeof startTime === "string";
+  closeSync(fd);
+  return null;
 }

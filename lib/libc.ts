@@ -14,6 +14,7 @@ export { ptr, type Pointer };
 const SYMBOLS = {
   open: { args: [FFIType.ptr, FFIType.i32], returns: FFIType.i32 },
   close: { args: [FFIType.i32], returns: FFIType.i32 },
+  flock: { args: [FFIType.i32, FFIType.i32], returns: FFIType.i32 },
   write: { args: [FFIType.i32, FFIType.ptr, FFIType.u64_fast], returns: FFIType.i64_fast },
   setsockopt: {
     args: [FFIType.i32, FFIType.i32, FFIType.i32, FFIType.ptr, FFIType.u32],
@@ -55,6 +56,22 @@ const errnoLibrary = openLibrary({ [ERRNO_SYMBOL]: { args: [], returns: FFIType.
 export function errno(): number {
   const location = errnoLibrary[ERRNO_SYMBOL]!() as Pointer;
   return peek.i32(location, 0);
+}
+
+/** flock(2): exclusive, without waiting (sys/file.h; the numbers are those of Linux and macOS). */
+const LOCK_EX_NB = 2 | 4;
+
+/**
+ * Locks an open file for this descriptor, until it is closed or the process ends.
+ *
+ * @returns false when somebody else has locked it
+ * @throws {SystemError} when the file system knows no locks
+ */
+export function flock(fd: number): boolean {
+  if (libc.flock(fd, LOCK_EX_NB) === 0) return true;
+  const code = errno();
+  if (code === constants.errno.EWOULDBLOCK || code === constants.errno.EINTR) return false;
+  throw new SystemError(`Cannot lock a file: ${errnoName(code)}`, "flock", code);
 }
 
 /** The name of an error number, for example `EBUSY`; the number itself when it has none. */
