@@ -1,9 +1,10 @@
 /** Records what somebody did at the command line in the audit log of an instance, whether its server runs or not. */
 
-import { auditActor, type AuditEvent } from "../lib/audit_event.ts";
+import type { AuditEvent } from "../lib/audit_event.ts";
 import { AuditLog, auditFiles } from "../lib/audit_log.ts";
 import { systemClock } from "../lib/clock.ts";
 import type { Instance } from "../lib/instance.ts";
+import { currentActor } from "../lib/process_identity.ts";
 import { createProcessLog } from "../lib/log_consola.ts";
 
 /**
@@ -11,16 +12,16 @@ import { createProcessLog } from "../lib/log_consola.ts";
  *
  * @param action what was done, for example `user add`
  * @param target to whom or what
- * @param detail for a person to read; never a secret
+ * @param detail for a person to read; never a secret; left out when empty
  */
 export async function recordChange(
   instance: Instance,
   action: string,
   target: string,
-  detail: string,
+  detail = "",
 ): Promise<void> {
-  const actor = auditActor(process.getuid?.(), process.env);
-  await record(instance, [{ type: "admin", actor, action, target, detail }]);
+  const more = detail === "" ? {} : { detail };
+  await record(instance, [{ type: "admin", actor: currentActor(), action, target, ...more }]);
 }
 
 /** Records that certificates were revoked. */
@@ -28,7 +29,7 @@ export async function recordRevocations(
   instance: Instance,
   certificates: readonly { readonly serial: string; readonly name: string }[],
 ): Promise<void> {
-  const reason = `by ${auditActor(process.getuid?.(), process.env)}`;
+  const reason = `by ${currentActor()}`;
   await record(
     instance,
     certificates.map(({ serial, name }) => ({ type: "revoked", serial, name, reason })),

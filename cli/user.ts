@@ -5,6 +5,7 @@ import { UsageError } from "../lib/errors.ts";
 import { TOTP_SECRET_BYTES, totpUri } from "../lib/totp.ts";
 import { DEFAULT_USER_SETTINGS, type StoredTotp, type UserRecord } from "../lib/user_record.ts";
 import { checkFits } from "../lib/user_rules.ts";
+import { recordChange } from "./audit_record.ts";
 import { type Command, type CommandInput, command } from "./command.ts";
 import { switchFlag } from "./flags.ts";
 import { INSTANCE_FLAGS, JSON_FLAG } from "./tunnel_flags.ts";
@@ -78,13 +79,15 @@ const COMMANDS: readonly Command[] = [
     name: "disable",
     description: "End a user's sessions and let it in no more",
     args: { ...NAME_ARGUMENT, ...INSTANCE_FLAGS },
-    run: (input) => change(input, "Disabled", (record) => ({ ...record, enabled: false })),
+    run: (input) =>
+      change(input, { verb: "Disabled", action: "disable" }, (record) => ({ ...record, enabled: false })),
   },
   {
     name: "enable",
     description: "Let a disabled user in again",
     args: { ...NAME_ARGUMENT, ...INSTANCE_FLAGS },
-    run: (input) => change(input, "Enabled", (record) => ({ ...record, enabled: true })),
+    run: (input) =>
+      change(input, { verb: "Enabled", action: "enable" }, (record) => ({ ...record, enabled: true })),
   },
   {
     name: "remove",
@@ -110,6 +113,8 @@ async function addUser(input: CommandInput): Promise<void> {
   const totp = flags["totp"] === true ? newTotp() : null;
   const record: UserRecord = { name, enabled: true, verifier, totp, ...settings };
   await withStore(instance, (store) => store.add(record, (others) => checkFits(record, others)));
+  const fields = [...settingFlagsIn(flags), ...(totp === null ? [] : ["totp"])];
+  await recordChange(instance, "user add", name, fields.join(", "));
   if (totp !== null) printTotp(totp, name);
   await finish(instance, `Added user "${name}"`);
 }
@@ -137,11 +142,12 @@ async function showUser(input: CommandInput): Promise<void> {
 
 async function setUser(input: CommandInput): Promise<void> {
   const { flags } = input;
-  if (settingFlagsIn(flags).length === 0) {
+  const given = settingFlagsIn(flags);
+  if (given.length === 0) {
     const names = Object.keys(SETTING_FLAGS).map((flag) => `--${flag}`);
     throw new UsageError(`Cannot set nothing: expected at least one of ${names.join(", ")}`);
   }
-  await change(input, "Changed", (record) => ({
+  await change(input, { verb: "Changed", action: "set", fields: given }, (record) => ({
     ...record,
     ...applySettingFlags(record, flags, Date.now()),
   }));
@@ -156,14 +162,20 @@ async function changePassword(input: CommandInput): Promise<void> {
   await withStore(instance, (store) => store.find(name));
   const verifier = await verifierFor(instance, name, await readNewPassword(name, flags, given));
   await withStore(instance, (store) => store.update(name, (record) => ({ ...record, verifier })));
+  await recordChange(instance, "user passwd", name);
   await finish(instance, `Changed the password of user "${name}"`);
 }
 
 async function changeTotp(input: CommandInput): Promise<void> {
   const totp = input.flags["off"] === true ? null : newTotp();
+  const what = {
+    verb: "Changed the second factor of",
+    action: "totp",
+    fields: [totp === null ? "off" : "on"],
+  };
   await change(
     input,
-    "Changed the second factor of",
+    what,
     (record) => ({ ...record, totp }),
     (name) => {
       if (totp !== null) printTotp(totp, name);
@@ -175,12 +187,21 @@ async function removeUser(input: CommandInput): Promise<void> {
   const name = nameOf(input);
   const instance = await findServer(input.flags);
   await withStore(instance, (store) => store.remove(name));
+  await recordChange(instance, "user remove", name);
   await finish(instance, `Removed user "${name}"`);
+}
+
+/** What a command did, for who gave it and for the audit log. */
+interface Done {
+  readonly verb: string;
+  readonly action: string;
+  /** Names of what was changed; never values. */
+  readonly fields?: readonly string[];
 }
 
 async function change(
   input: CommandInput,
-  verb: string,
+  { verb, action, fields = [] }: Done,
   changed: (record: UserRecord) => UserRecord,
   stored: (name: string) => void = () => undefined,
 ): Promise<void> {
@@ -193,6 +214,7 @@ async function change(
       return next;
     }),
   );
+  await recordChange(instance, `user ${action}`, name, fields.join(", "));
   stored(name);
   await finish(instance, `${verb} user "${name}"`);
 }

@@ -94,11 +94,22 @@ export interface AuditSink {
 /** Forgets everything, for tests and for programs without an audit log. */
 export const NO_AUDIT: AuditSink = { record: () => undefined, mayLogIn: true };
 
-/** Who acts at a command line: the user's number, and the name that sudo(8) keeps. */
+/**
+ * Who acts at a command line.
+ *
+ * @param uid the user's number
+ * @param loginUid the number under which the person logged in; null when that is not known
+ * @param env for the name that sudo(8) keeps
+ */
 export function auditActor(
   uid: number | undefined,
+  loginUid: number | null,
   env: Readonly<Record<string, string | undefined>>,
 ): string {
-  const name = env["SUDO_USER"];
-  return name === undefined || name === "" ? `uid ${uid ?? "?"}` : `uid ${uid ?? "?"} (sudo from ${name})`;
+  const name = env["SUDO_USER"] ?? "";
+  const origins = [
+    ...(loginUid === null ? [] : [`logged in as uid ${loginUid}`]),
+    ...(name === "" ? [] : [`sudo from ${name}`]),
+  ];
+  return `uid ${uid ?? "?"}${origins.length === 0 ? "" : ` (${origins.join(", ")})`}`;
 }

@@ -16,15 +16,17 @@ import { errnoOf, errorCode, messageOf } from "./caught.ts";
 import { EXIT, NotRunningError, OmailError, SystemError, UsageError } from "./errors.ts";
 import type { Instance } from "./instance.ts";
 import type { Log } from "./log.ts";
+import { currentActor } from "./process_identity.ts";
 
 /** What a running program can do when asked; actions that its role does not have are left out. */
 export interface AdminHandlers {
   status(): Promise<object>;
   /** Ends the program; the reply is sent when all is put back, and only then may the socket be closed. */
   stop(): Promise<string>;
-  kick?(request: KickRequest): Promise<string>;
-  unban?(request: UnbanRequest): Promise<string>;
-  reload?(): Promise<string>;
+  /** `actor` is who asks, in the words of the command that does. */
+  kick?(request: KickRequest, actor: string): Promise<string>;
+  unban?(request: UnbanRequest, actor: string): Promise<string>;
+  reload?(actor: string): Promise<string>;
   /** Reads certificates and revocation list again, and nothing else. */
   certificates?(): Promise<string>;
   rekey?(): Promise<string>;
@@ -44,6 +46,9 @@ const SOCKET_MODE = 0o660;
 const REQUEST_TIMEOUT_SECONDS = 60;
 /** Largest request body in bytes; those with content name a session, a user or an address. */
 const MAX_REQUEST_BYTES = 4096;
+/** Header in which a command says who gave it, percent-encoded. Whoever reaches the socket can say anything there. */
+const ACTOR_HEADER = "x-omail-actor";
+const MAX_ACTOR_LENGTH = 200;
 
 /**
  * Listens on the socket of `instance`; the file of a dead process is replaced.
@@ -117,6 +122,7 @@ async function send(instance: Instance, action: AdminAction, body: object | unde
   const route = ADMIN_ROUTES[action];
   const response = await connect(instance, route.path, {
     method: route.method,
+    headers: { [ACTOR_HEADER]: encodeURIComponent(currentActor()) },
     ...(body === undefined ? {} : { body: JSON.stringify(body) }),
   });
   const reply: unknown = await response.json();
@@ -179,18 +185,28 @@ async function dispatch(request: Request, handlers: AdminHandlers): Promise<obje
     throw new UsageError(`Cannot answer ${request.method} "${pathname}": no such request`);
   if (action === "status") return await handlers.status();
   const body = await readBody(request);
+  const actor = readActor(request.headers.get(ACTOR_HEADER));
   if (action === "kick") {
     if (handlers.kick === undefined) throw notHere(action);
-    return { done: await handlers.kick(parseKickRequest(body)) };
+    return { done: await handlers.kick(parseKickRequest(body), actor) };
   }
   if (action === "unban") {
     if (handlers.unban === undefined) throw notHere(action);
-    return { done: await handlers.unban(parseUnbanRequest(body)) };
+    return { done: await handlers.unban(parseUnbanRequest(body), actor) };
   }
   parseEmptyRequest(body);
   const handler = handlers[action];
   if (handler === undefined) throw notHere(action);
-  return { done: await handler.call(handlers) };
+  return { done: await handler.call(handlers, actor) };
+}
+
+function readActor(header: string | null): string {
+  try {
+    const text = decodeURIComponent(header ?? "").slice(0, MAX_ACTOR_LENGTH);
+    return text === "" ? "control socket" : `${text}, by control socket`;
+  } catch {
+    return "control socket"; // not what our commands send
+  }
 }
 
 async function readBody(request: Request): Promise<unknown> {

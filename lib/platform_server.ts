@@ -47,6 +47,7 @@ export async function runServer(
 ): Promise<void> {
   let running: RunningServer | null = null;
   let policy: PolicyKeeper | null = null;
+  let audit: AuditSink | null = null;
   let current = config;
   const reload = async (): Promise<string> => {
     if (running === null) throw new NotRunningError("Cannot reload: the server is still starting");
@@ -59,13 +60,15 @@ export async function runServer(
     return text;
   };
   const onHangup = (): void => {
-    reload().catch((error: unknown) => log.error(`Cannot reload, going on as before: ${messageOf(error)}`));
+    const noting =
+      audit === null ? reload() : noted(audit, "signal SIGHUP", "reload", "configuration", reload());
+    noting.catch((error: unknown) => log.error(`Cannot reload, going on as before: ${messageOf(error)}`));
   };
   await withMachine("server", config, log, onHangup, async (machine) => {
     const addresses = await loadAddresses(config);
     policy = openPolicy(config, addresses, machine, log, () => running);
     await machine.setup.apply(serverPlan(config, addresses, machine, policy));
-    const audit = openAudit(config, machine, log);
+    audit = openAudit(config, machine, log);
     const dataPlane = machine.startDataPlane({ bind: config.listen });
     await dataPlane.ready;
     const server = await startServer({
@@ -107,17 +110,14 @@ function adminHandlers(
 ) {
   return {
     status: () => server.status(),
-    kick: (request: KickRequest) => noted(audit, "kick", JSON.stringify(request), kick(server, request)),
-    unban: (request: UnbanRequest) => noted(audit, "unban", request.value, unban(server, request)),
-    reload: () => noted(audit, "reload", "configuration", reload()),
-    certificates: () => noted(audit, "certificates", "authority", readCertificatesAgain(server, config())),
-    users: () =>
-      noted(
-        audit,
-        "users",
-        "database",
-        Promise.resolve().then(() => usersText(server.refreshUsers())),
-      ),
+    kick: (request: KickRequest, actor: string) =>
+      noted(audit, actor, "kick", JSON.stringify(request), kick(server, request)),
+    unban: (request: UnbanRequest, actor: string) =>
+      noted(audit, actor, "unban", request.value, unban(server, request)),
+    reload: (actor: string) => noted(audit, actor, "reload", "configuration", reload()),
+    // the commands that ask for these two have recorded what they changed, and sessions that end are recorded anyway
+    certificates: () => readCertificatesAgain(server, config()),
+    users: async () => usersText(server.refreshUsers()),
     rekey: async () => `Asked ${server.rekeyAll()} clients for new keys`,
   };
 }
@@ -154,12 +154,13 @@ function openAudit(config: ServerConfig, { instance, defer }: Machine, log: Log)
 /** Records what somebody at the control socket had done, once it succeeded. */
 async function noted(
   audit: AuditSink,
+  actor: string,
   action: string,
   target: string,
   done: Promise<string>,
 ): Promise<string> {
   const text = await done;
-  audit.record({ type: "admin", actor: "control socket", action, target, detail: text });
+  audit.record({ type: "admin", actor, action, target, detail: text });
   return text;
 }
 

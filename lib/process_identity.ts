@@ -5,6 +5,10 @@
  */
 
 import { readFileSync, readlinkSync } from "node:fs";
+import { auditActor } from "./audit_event.ts";
+
+/** What the kernel says of a process that no log-in has begun: (uid_t)-1. */
+const UNSET_UID = 0xffff_ffff;
 
 /** One process of one boot of this machine. */
 export interface ProcessIdentity {
@@ -42,6 +46,17 @@ export function networkNamespace(): string {
  */
 export function inPrivateNetworkNamespace(): boolean {
   return namespaceInode("/proc/1/ns/net") !== networkNamespace();
+}
+
+/** Who runs this process, for the audit log. */
+export function currentActor(): string {
+  return auditActor(process.getuid?.(), loginUid(), process.env);
+}
+
+/** The number under which the person logged in, which su(1) and sudo(8) leave as it is; null when nobody did. */
+function loginUid(): number | null {
+  const text = readText("/proc/self/loginuid").trim();
+  return /^[0-9]+$/.test(text) && Number(text) !== UNSET_UID ? Number(text) : null;
 }
 
 /** Start time of a running process, or null: no such process, or a zombie. */

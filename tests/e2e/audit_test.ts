@@ -6,7 +6,10 @@ import { join } from "node:path";
 import { networkTest } from "./harness.ts";
 import { command, tryCommand } from "./harness/command.ts";
 import { type Network, SERVER_ADDRESS } from "./harness/network.ts";
+import { serverState } from "./harness/certificates.ts";
 import {
+  DEFAULT_TUN,
+  executable,
   type OmailProgram,
   PASSWORD,
   runToEnd,
@@ -78,6 +81,72 @@ networkTest("audit: log-ins, refusals, ends and an operator's acts are found aga
     stdout: "line 4: lines 3 to 3 are missing\n",
   });
 });
+
+networkTest(
+  "audit: what an administrator changes has its line, whether the server runs or not, also many at once",
+  {},
+  async (network) => {
+    const env = { OMAIL_PASSWORD: PASSWORD, SUDO_USER: "carol" };
+    const change = (...args: readonly string[]) =>
+      network.server.tryRun(
+        [executable("server"), ...args, "--state-dir", serverState(network), "--tun", DEFAULT_TUN],
+        { env, cwd: network.directory },
+      );
+    const must = async (...args: readonly string[]): Promise<void> => {
+      const { status, stderr } = await change(...args);
+      expect([args.join(" "), status, stderr]).toEqual([args.join(" "), 0, ""]);
+    };
+    await must("user", "add", "alice", "--quota", "1GB", "--totp");
+    await must("cert", "init", "--host", SERVER_ADDRESS);
+    const server = await startServer(network);
+    await must("user", "set", "alice", "--quota", "none", "--group", "staff");
+    await must("user", "totp", "alice", "--off");
+    await must("user", "passwd", "alice");
+    await must("cert", "issue", "alice", "--out", network.directory);
+    await must("cert", "revoke", "alice");
+    await must("user", "disable", "alice");
+    await must("user", "enable", "alice");
+    expect((await change("user", "set", "nobody", "--quota", "1GB")).status).toBe(3);
+    await must("reload");
+    server.program.signal("SIGHUP");
+    await must("user", "remove", "alice");
+    // the server appends to the same chain meanwhile
+    const names = Array.from({ length: 10 }, (_, i) => `user${i}`);
+    await Promise.all([
+      ...names.map((name) => must("user", "add", name, "--auth", "password")),
+      refusedLogin(network),
+    ]);
+    await server.stop();
+    const lines = await show(server);
+    const acts = lines.filter(({ type }) => type === "admin" || type === "revoked");
+    const told = acts.map(({ action = "revoked", target, name, detail = "" }) =>
+      [action, target ?? name, String(detail).replace(/^serial.*/, "serial")].join("|"),
+    );
+    const one = told.filter((text) => !/^(cert init|reload|user add.user[0-9])/.test(text));
+    expect(one).toEqual([
+      "user add|alice|quota, totp",
+      `cert issue --server|${SERVER_ADDRESS}|serial`,
+      "user set|alice|group, quota",
+      "user totp|alice|off",
+      "user passwd|alice|",
+      "cert issue|alice|serial",
+      "revoked|alice|",
+      "user disable|alice|",
+      "user enable|alice|",
+      "user remove|alice|",
+    ]);
+    const many = told.filter((text) => /^user add.user[0-9]/.test(text));
+    expect(many.toSorted()).toEqual(names.map((name) => `user add|${name}|auth`));
+    expect(told.filter((text) => text.startsWith("reload"))).toHaveLength(2);
+    const actors = new Set(acts.map(({ actor, reason }) => actor ?? reason));
+    const carol = expect.stringMatching(/uid 0 \(.*sudo from carol\)/);
+    expect([...actors].filter((actor) => actor !== "signal SIGHUP")).toEqual([carol, carol, carol]);
+    expect(actors).toContain("signal SIGHUP");
+    expect((await show(server, "--user", "eve")).map(({ type }) => type)).toEqual(["refused"]);
+    expect((await server.control("audit", "verify")).status).toBe(0);
+    expect(readFileSync(logFile(server), "utf8")).not.toContain(PASSWORD);
+  },
+);
 
 for (const mode of ["continue", "refuse"]) {
   networkTest(

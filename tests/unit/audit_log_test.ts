@@ -172,7 +172,9 @@ describe("AuditLog", () => {
   });
 });
 
-test("auditActor() names who used sudo", () => {
-  expect(auditActor(0, {})).toBe("uid 0");
-  expect(auditActor(0, { SUDO_USER: "carol" })).toBe("uid 0 (sudo from carol)");
+test("auditActor() names who logged in and who used sudo", () => {
+  expect(auditActor(0, null, {})).toBe("uid 0");
+  expect(auditActor(0, null, { SUDO_USER: "carol" })).toBe("uid 0 (sudo from carol)");
+  expect(auditActor(0, 1000, {})).toBe("uid 0 (logged in as uid 1000)");
+  expect(auditActor(0, 1000, { SUDO_USER: "carol" })).toBe("uid 0 (logged in as uid 1000, sudo from carol)");
 });

@@ -55,6 +55,21 @@ describe("listenControlSocket()", () => {
     expect(existsSync(here.socketPath)).toBeFalse();
   });
 
+  test("tells an action who asks; what is no name of ours, or too long, is not taken for one", async () => {
+    const here = instance("who");
+    const who = async (actor: string) => `asked by ${actor}`;
+    const socket = await listenControlSocket(here, { ...handlers, reload: who }, log);
+    expect(await requestAction(here, "reload")).toMatch(/^asked by uid [0-9]+.*, by control socket$/);
+    const asked = async (header: Record<string, string>) => {
+      const reply = await raw(here, "/reload", { method: "POST", body: "{}", headers: header });
+      return ((await reply.json()) as { done: string }).done;
+    };
+    expect(await asked({})).toBe("asked by control socket");
+    expect(await asked({ "x-omail-actor": "%E0%A4%A" })).toBe("asked by control socket");
+    expect((await asked({ "x-omail-actor": "x".repeat(4_000) })).length).toBeLessThan(300);
+    await socket.close();
+  });
+
   test("hands errors over with their class", async () => {
     const here = instance("b");
     const socket = await listenControlSocket(here, handlers, log);
