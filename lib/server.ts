@@ -259,7 +259,10 @@ class ControlServer implements RunningServer, ConnectionEvents {
     if (!this.#users.mayComeFrom(user, address))
       return { code: "refused", reason: "This user may not log in from this address" };
     if (this.#audit.mayLogIn) return null;
-    return { code: "refused", reason: "The server cannot record log-ins at the moment and takes none" };
+    return {
+      code: "refused",
+      reason: "The server cannot record log-ins and enrolments at the moment and takes none",
+    };
   }
 
   #accept(pending: PendingConnection): void {

@@ -67,7 +67,10 @@ export class ServerPolicy implements HandshakePolicy {
   }
 
   async enrol({ token, request }: Enrol): Promise<Enrolment> {
-    const { enrol, audit, log } = this.#context;
+    const { enrol, audit, log, closedFor } = this.#context;
+    // before the token is used up
+    const closed = closedFor("", this.#endpoint);
+    if (closed !== null) return { refusal: closed, user: "" };
     const enrolment = await enrol(token, request);
     // a refusal is logged where the connection ends
     if ("serial" in enrolment) {

@@ -139,6 +139,15 @@ test("guessing at tokens shuts the address out, and the audit log tells of it an
   await enrol(good);
 });
 
+test("while nothing can be recorded and nobody shall come in without a record, no token is used up", async () => {
+  const audit = { record: (): void => undefined, mayLogIn: false };
+  const { server, stateDir, pin } = await enrollingServer(audit);
+  const uri = uriOf(server, tokenIn(stateDir), pin);
+  expect(await enrol(uri).catch(String)).toContain("cannot record log-ins and enrolments at the moment");
+  audit.mayLogIn = true;
+  expect((await enrol(uri)).user).toBe("alice");
+});
+
 test("a client's certificate of the same authority does not pass for the server's", async () => {
   const { stateDir, caPem, pin } = await enrollingServer();
   const request = { name: "127.0.0.1", use: "client", hosts: ["127.0.0.1"], validDays: 5 } as const;
