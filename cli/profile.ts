@@ -20,6 +20,7 @@ import { readPem, writePem } from "../lib/pem.ts";
 import { writePrivateFile } from "../lib/private_file.ts";
 import { encodeProfile, encodeProfileLine, type Profile } from "../lib/profile.ts";
 import { loadCertificate } from "../lib/server_identity.ts";
+import { COMMAND_BUSY_TIMEOUT_MS, findUserStore, UserStore } from "../lib/user_store.ts";
 import { loadX509, readCertificate } from "../lib/x509.ts";
 import { recordChange } from "./audit_record.ts";
 import { daysFlag, DEFAULT_DAYS, printLine, readDays, readList, serverSettings } from "./cert_common.ts";
@@ -49,6 +50,7 @@ export const profileCommand: CommandDef = command({
     "kill-switch": switchFlag("Let nothing out of the client but the tunnel"),
     dns: listFlag("IP", "DNS server for the client, in place of those that the server pushes"),
     "no-dns": switchFlag("Leave the client's DNS servers alone"),
+    transport: valueFlag("auto|udp|tcp", "How the client sends its data (default: auto)"),
     days: daysFlag(DEFAULT_DAYS),
     out: valueFlag("FILE", "Where to write the profile (default: NAME.omail.json)"),
     qr: switchFlag("Print a one-time token as a QR code instead; the client makes its own key"),
@@ -194,11 +196,23 @@ function readAuth(
   settings: ServerSettings,
   stateDir: string,
 ): Profile["auth"] {
-  const own = settings.users.find(({ name }) => name === user)?.auth;
+  const listed = settings.users.find(({ name }) => name === user)?.auth;
+  const own = storedAuth(stateDir, user) ?? listed;
   const byServer: AuthMode = own ?? settings.auth ?? (hasAuthority(stateDir) ? "any" : "password");
   const auth = flags["auth"] ?? (byServer === "any" ? "cert" : byServer);
   if (auth === "cert" || auth === "both" || auth === "password") return auth;
   throw new UsageError(`--auth: Cannot use "${String(auth)}": expected cert, both or password`);
+}
+
+/** What the database says that a user must prove; null where it says nothing. */
+function storedAuth(stateDir: string, user: string): AuthMode | null {
+  if (findUserStore(stateDir) === null) return null;
+  const store = new UserStore(stateDir, COMMAND_BUSY_TIMEOUT_MS);
+  try {
+    return store.list().find(({ name }) => name === user)?.auth ?? null;
+  } finally {
+    store.close();
+  }
 }
 
 /** What the client would refuse is refused here. @throws {UsageError} naming the flag */
@@ -214,6 +228,10 @@ function options(flags: FlagValues): Partial<Profile> {
   const switches = ["allow-lan", "kill-switch", "no-dns"].filter((name) => flags[name] === true);
   return {
     ...Object.fromEntries(lists),
+    // judged with the other values
+    ...(typeof flags["transport"] === "string"
+      ? { transport: flags["transport"] as Profile["transport"] }
+      : {}),
     ...Object.fromEntries(switches.map((name) => [name, true])),
   };
 }

@@ -12,6 +12,8 @@ import { certificateBlocks } from "./x509.ts";
 export interface ClientIdentity {
   readonly trust: ServerTrust | null;
   readonly identity: TlsIdentity | null;
+  /** Milliseconds since the Unix epoch at which our own certificate ends; null without one. */
+  readonly endsMs: number | null;
 }
 
 /**
@@ -22,18 +24,29 @@ export interface ClientIdentity {
 export function loadClientIdentity({ ca, pins, certificate }: ClientConfig): ClientIdentity {
   const caPem = ca === null ? null : readText(ca, "--ca");
   if (caPem !== null) certificateBlocks(caPem, nameOf(ca!, "--ca"));
-  return {
-    trust: caPem === null && pins.length === 0 ? null : { caPem, pins },
-    identity: certificate === null ? null : readIdentity(certificate),
-  };
+  const trust = caPem === null && pins.length === 0 ? null : { caPem, pins };
+  return { trust, ...(certificate === null ? { identity: null, endsMs: null } : readIdentity(certificate)) };
 }
 
-function readIdentity({ cert, key }: { readonly cert: string; readonly key: string }): TlsIdentity {
+/** A certificate with less time than this is spoken of at each start. */
+const SOON_MS = 30 * 86_400_000;
+
+/** What to say of a certificate that ends soon; null when there is time. */
+export function endsSoon(endsMs: number | null, nowMs: number): string | null {
+  if (endsMs === null || endsMs - nowMs > SOON_MS) return null;
+  const day = new Date(endsMs).toISOString().slice(0, 10);
+  return `Our certificate ${endsMs > nowMs ? "ends" : "ended"} on ${day}: ask the operator for a new profile or one-time token`;
+}
+
+function readIdentity({ cert, key }: { readonly cert: string; readonly key: string }): {
+  identity: TlsIdentity;
+  endsMs: number;
+} {
   const certPem = readText(cert, "--cert");
   certificateBlocks(certPem, nameOf(cert, "--cert"));
   const keyPem = isPem(key) ? key : readPrivateFile(key, "--key");
-  checkKeyPair({ certPem, keyPem });
-  return { certPem, keyPem };
+  const { validTo } = checkKeyPair({ certPem, keyPem });
+  return { identity: { certPem, keyPem }, endsMs: Date.parse(validTo) };
 }
 
 /** A setting is the name of a file, or the PEM text itself. */

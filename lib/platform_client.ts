@@ -3,7 +3,7 @@
 import { formatHostPort, type HostPort, parseAddress, parsePrefix } from "./address.ts";
 import { messageOf } from "./caught.ts";
 import { type RunningClient, startClient } from "./client.ts";
-import { loadClientIdentity } from "./client_identity.ts";
+import { endsSoon, loadClientIdentity } from "./client_identity.ts";
 import { timingsFor } from "./client_options.ts";
 import { systemClock } from "./clock.ts";
 import type { ClientConfig } from "./config_client.ts";
@@ -34,7 +34,9 @@ export interface ClientSurroundings {
  * @throws {OmailError} when it cannot start, or its data plane dies
  */
 export async function runClient(config: ClientConfig, { log, code }: ClientSurroundings): Promise<void> {
-  const { trust, identity } = loadClientIdentity(config);
+  const { trust, identity, endsMs } = loadClientIdentity(config);
+  const soon = endsSoon(endsMs, systemClock.wallMs());
+  if (soon !== null) log.warn(soon);
   await withMachine("client", config, log, undefined, async (machine) => {
     const addresses = new ServerAddresses(machine.instance.stateDir, resolveServer, log);
     if (config.killSwitch) await holdBack(machine, config, addresses, log);

@@ -70,7 +70,8 @@ networkTest("profile: one file of mode 0600 is all that a client needs", {}, asy
 networkTest("enrolment: a token from a QR code brings a certificate once", {}, async (network) => {
   await makeAuthority(network);
   const server = await startServer(network, { args: ["--auth", "cert"] });
-  const printed = await mustOnServer(network, "profile", "phone", "--qr", "--split-tunnel", SPLIT_TUNNEL);
+  const options = ["--split-tunnel", SPLIT_TUNNEL, "--transport", "tcp"];
+  const printed = await mustOnServer(network, "profile", "phone", "--qr", ...options);
   const uri = /^omail:\/\/\S+$/m.exec(printed)?.[0] ?? "";
   expect(uri.length).toBeWithin(50, 400);
   const code = printed.split("\n").filter((line) => /[▀▄█]/.test(line));
@@ -90,6 +91,7 @@ networkTest("enrolment: a token from a QR code brings a certificate once", {}, a
   });
   expect((await server.status()).sessions.map(({ user }) => user)).toEqual(["phone"]);
   expect(client.program.output).not.toContain("PRIVATE KEY");
+  expect((await client.status()).transport).toBe("tcp");
   await client.stop();
 
   const again = await onClient(network, ["import", uri]);
@@ -109,6 +111,15 @@ networkTest("enrolment: a token from a QR code brings a certificate once", {}, a
     status: 4,
     stderr: expect.stringMatching(/the token has expired/),
   });
+  // the way on from a certificate that runs out: a new token in the place of the old profile
+  const short = await mustOnServer(network, "profile", "phone", "--token", "--days", "1", ...options);
+  expect((await onClient(network, ["import", "-", "--replace"], short)).status).toBe(0);
+  const renewed = await startClient(network, 0, {
+    stateDir: "imported",
+    args: ["--server", SERVER_ADDRESS, "--profile", "phone"],
+  });
+  expect(renewed.program.output).toMatch(/warn {2}Our certificate ends on .*one-time token/);
+  await renewed.stop();
   expect(await onServer(network, "profile", "../x", "--qr")).toMatchObject({
     status: 2,
     stderr: expect.stringMatching(/"..\/x" is a path/),
