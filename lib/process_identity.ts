@@ -4,11 +4,13 @@
  * Files that outlive a crash carry this, so that a later process knows whether their writer still lives.
  */
 
-import { readFileSync, readlinkSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
+import { join } from "node:path";
 import { auditActor } from "./audit_event.ts";
 
 /** What the kernel says of a process that no log-in has begun: (uid_t)-1. */
 const UNSET_UID = 0xffff_ffff;
+const NAMED_NAMESPACES = "/run/netns";
 
 /** One process of one boot of this machine. */
 export interface ProcessIdentity {
@@ -41,11 +43,22 @@ export function networkNamespace(): string {
 }
 
 /**
- * Whether this process is in another network namespace than the machine's first process. True also when the first
- * process's is not ours to see (a container without that right): there, namespaces must still be told apart.
+ * Whether this process is in another network namespace than the machine's first process. Where the first process's is
+ * not ours to see (under a unit of `service install`, which has not the right), namespaces with a name (ip-netns(8)) are
+ * the private ones: a service must find the same answer as the commands that ask it.
  */
 export function inPrivateNetworkNamespace(): boolean {
-  return namespaceInode("/proc/1/ns/net") !== networkNamespace();
+  const own = networkNamespace();
+  const first = namespaceInode("/proc/1/ns/net");
+  return first === "" ? namedNamespaces().includes(own) : first !== own;
+}
+
+function namedNamespaces(): readonly string[] {
+  try {
+    return readdirSync(NAMED_NAMESPACES).map((name) => String(statSync(join(NAMED_NAMESPACES, name)).ino));
+  } catch {
+    return []; // none, or one that went just now
+  }
 }
 
 /** Who runs this process, for the audit log. */

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { tryCommand } from "./harness/command.ts";
 import { executable } from "./harness/omail.ts";
+import { timeoutSeconds } from "./harness/timing.ts";
 
 let directory = "";
 beforeAll(() => {
@@ -55,3 +56,27 @@ for (const role of ["server", "client"] as const) {
     expect(missing.stderr).toContain("ENOENT");
   });
 }
+
+test(
+  "a server with the capabilities of its unit is found by the commands of an administrator",
+  async () => {
+    // its first process, as that of a machine, has rights that the server has not, so it cannot be looked at
+    const limited = "setpriv --bounding-set=-all,+net_admin,+net_bind_service --inh-caps=-all --no-new-privs";
+    const server = `${executable("server")} run --state-dir ${directory}/state --log-level warn`;
+    const asking = `${executable("server")} reload --state-dir ${directory}/state`;
+    const script =
+      `ip link set lo up; ${limited} ${server} & pid=$!; ` +
+      `for i in $(seq 100); do ${asking} 2>/dev/null && break; sleep 0.1; done; ` +
+      `grep CapEff /proc/$pid/status; kill $pid; wait $pid`;
+    const machine = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
+    const { stdout, status } = await tryCommand([...machine, "bash", "-c", script], {
+      env: { OMAIL_PASSWORD: "correct horse battery staple" },
+      limitMs: timeoutSeconds(30),
+    });
+    expect({ stdout, status }).toEqual({
+      stdout: expect.stringMatching(/^configuration reloaded\nCapEff:\s+0000000000001000\n$/),
+      status: 0,
+    });
+  },
+  timeoutSeconds(40),
+);

@@ -1,9 +1,9 @@
 /**
  * Floods a server's port for a while, as a stranger would, from many addresses of this machine.
  *
- * Use: flood.ts tcp|tls|udp HOST PORT SECONDS PER_SECOND ADDRESS[,ADDRESS…]. `tcp` opens connections and leaves them
- * half open, up to 10,000 at once; `tls` finishes TLS handshakes and sends a broken message; `udp` sends datagrams with
- * genuine-looking headers. Prints "flooding" when it has begun, and at the end (after SIGTERM too) {@link Tally} as JSON.
+ * Use: flood.ts tcp|tls|tls-hold|udp HOST PORT SECONDS PER_SECOND ADDRESS[,ADDRESS…]. `tcp` opens connections and leaves
+ * them half open, up to 10,000 at once; `tls` finishes TLS handshakes and sends a broken message, `tls-hold` finishes
+ * them and says nothing; `udp` sends datagrams with genuine-looking headers. What the server cuts off is opened anew. Prints "flooding" when it has begun, and at the end (after SIGTERM too) {@link Tally} as JSON.
  */
 
 import net from "node:net";
@@ -16,6 +16,8 @@ export interface Tally {
   readonly answered: number;
   /** Connections that finished TCP, or TLS. */
   readonly opened: number;
+  /** Most of these that were open for at least {@link HELD_MS} at one moment. */
+  readonly held: number;
 }
 
 const [kind = "", host = "", portText = "", secondsText = "", rateText = "", addressText = ""] =
@@ -28,11 +30,23 @@ const addresses = addressText.split(",");
 /** Connections held at once. */
 const MAX_OPEN = 10_000;
 const TICK_MS = 10;
+/** A connection that lasts this long was let in: a refusal comes sooner, also from a busy server. */
+const HELD_MS = 1_000;
+/** Time between two counts of what is held. */
+const COUNT_MS = 250;
 
 let sent = 0;
 let answered = 0;
 let opened = 0;
+let held = 0;
 const open = new Set<net.Socket>();
+/** When each finished TCP, or TLS. */
+const openedAt = new Map<net.Socket, number>();
+
+function countHeld(): void {
+  const sinceMs = performance.now() - HELD_MS;
+  held = Math.max(held, [...openedAt.values()].filter((atMs) => atMs < sinceMs).length);
+}
 
 /** Calls `send` with how many are due, at the rate asked for, until the time is over. */
 async function atRate(send: (count: number) => void): Promise<void> {
@@ -57,12 +71,14 @@ function knock(): void {
   open.add(socket);
   socket.on(kind === "tcp" ? "connect" : "secureConnect", () => {
     opened++;
+    openedAt.set(socket, performance.now());
     if (kind === "tls") socket.write(Uint8Array.of(0, 0, 0, 2, 0x7b, 0x5b));
   });
   socket.on("error", () => undefined);
   socket.on("close", () => {
     answered++;
     open.delete(socket);
+    openedAt.delete(socket);
   });
   socket.resume();
 }
@@ -94,7 +110,9 @@ async function floodUdp(): Promise<void> {
 }
 
 console.log("flooding");
+const counter = setInterval(countHeld, COUNT_MS);
 if (kind === "udp") await floodUdp();
 else await atRate((count) => void Array.from({ length: Math.min(count, 500) }, knock));
-console.log(JSON.stringify({ sent, answered, opened } satisfies Tally));
+clearInterval(counter);
+console.log(JSON.stringify({ sent, answered, opened, held } satisfies Tally));
 process.exit(0);
