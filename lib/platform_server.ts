@@ -1,5 +1,6 @@
 /** Puts a server together with this machine: TUN, host settings, data plane, control plane, control socket. */
 
+import { readFileSync } from "node:fs";
 import { formatHostPort } from "./address.ts";
 import type { AuditSink } from "./audit_event.ts";
 import { AuditLog, auditFiles } from "./audit_log.ts";
@@ -96,6 +97,10 @@ export async function runServer(
     machine.defer(watchAuthFiles(server, () => current, log));
     await machine.listen(adminHandlers(server, audit, reload, () => current));
     log.info("listening", listeningFields(config, machine, addresses));
+    if (forwardingLacks(config))
+      log.warn(
+        "Clients reach this machine only: forwarding is off; use --nat, or sysctl -w net.ipv4.ip_forward=1",
+      );
     const reason = await Promise.race([machine.ending, dataPlane.failure, server.done]);
     log.info("stopping", { reason: reason ?? "the control plane ended" });
     audit.record({ type: "stopped", reason: reason ?? "the control plane ended" });
@@ -120,6 +125,12 @@ function adminHandlers(
     users: async () => usersText(server.refreshUsers()),
     rekey: async () => `Asked ${server.rekeyAll()} clients for new keys`,
   };
+}
+
+/** Without NAT forwarding is the operator's. While it is off the kernel drops packets for others without an answer. */
+function forwardingLacks({ nat, pushRoutes, policy }: ServerConfig): boolean {
+  if (nat || (pushRoutes.length === 0 && policy.length === 0) || process.platform !== "linux") return false;
+  return readFileSync("/proc/sys/net/ipv4/ip_forward", "utf8").trim() === "0";
 }
 
 /** The access policy, which follows who is connected; its table is loaded with the rest of the plan. */

@@ -131,6 +131,49 @@ networkTest(
   },
 );
 
+/** What ping(8) says of an answer by ICMP or ICMPv6 that the way is closed by a rule. */
+const CLOSED_BY_A_RULE = /Packet filtered|Administratively prohibited/;
+
+networkTest(
+  "policy: what is not allowed is answered at once, so that nobody waits for a time-out",
+  { clients: 2 },
+  async (network) => {
+    const config = await configure(network, `[[policy]]\nwho = "*"\nnetworks = "server"\nproto = "icmp"\n`);
+    await startServer(network, { args: ["--nat", "--config", config] });
+    await startClient(network, 0, { fullTunnel: true, args: ["--user", "alice"] });
+    const second = await innerAddresses(await startClient(network, 1, { args: ["--user", "bob"] }));
+    const client = network.client(0);
+    for (const address of [WEB_ADDRESS, WEB_ADDRESS6, second.v4, second.v6]) {
+      const { stdout } = await client.tryRun(["ping", "-n", "-c", "1", "-W", "3", address]);
+      expect({ address, stdout }).toEqual({ address, stdout: expect.stringMatching(CLOSED_BY_A_RULE) });
+    }
+    for (const [address, port] of [
+      [WEB_ADDRESS, WEB_PORT],
+      [WEB_ADDRESS6, WEB_PORT],
+      [INNER_SERVER, OWN_PORT],
+      [INNER_SERVER6, OWN_PORT],
+    ] as const) {
+      const startMs = performance.now();
+      expect(await connects(client, address, port)).toBe(false);
+      const tookMs = performance.now() - startMs;
+      console.log(`${address} port ${port}: refused after ${Math.round(tookMs)} ms`);
+      expect(tookMs).toBeLessThan(timeoutSeconds(0.8));
+    }
+  },
+);
+
+networkTest("policy: a server that pushes networks says when nothing is forwarded", {}, async (network) => {
+  const says = "Clients reach this machine only: forwarding is off";
+  const pushing = await startServer(network, { args: ["--push-route", "192.168.7.0/24"] });
+  expect(pushing.program.output).toContain(says);
+  await pushing.stop();
+  for (const args of [[], ["--push-route", "192.168.7.0/24", "--nat"]]) {
+    const server = await startServer(network, { args });
+    expect(server.program.output).not.toContain(says);
+    await server.stop();
+  }
+});
+
 networkTest(
   "policy: a group of the database counts, and taking it away acts at once",
   {},
