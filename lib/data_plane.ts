@@ -112,6 +112,7 @@ export class DataPlane {
       replyWanted: (session, probe, from) => this.#reply(session, probe, from),
       keepalive: (session, path, echoUs) =>
         this.#paths.get(session.id)?.keepaliveReceived(path, echoUs, clock.monotonicMs()),
+      newPath: (session) => this.#newPathTold(session),
       probeReceived: (session, message) => this.#probeReceived(session, message),
     });
   }
@@ -329,7 +330,10 @@ export class DataPlane {
     const nowMs = this.#clock.monotonicMs();
     for (const session of this.#sessions.all()) {
       this.#paths.get(session.id)?.doubt();
+      session.outerPath.moved(nowMs);
+      session.followPath();
       this.#lookAtPaths(session, nowMs);
+      this.#probePath(session);
     }
   }
 
@@ -383,6 +387,12 @@ export class DataPlane {
     session.outerPath.moved(this.#clock.monotonicMs());
     session.followPath();
     this.#emit({ kind: "endpoint-moved", id: session.id, endpoint: { ...endpoint } });
+  }
+
+  /** The peer's network has changed, though its address, as we see it, may be the same. */
+  #newPathTold(session: Session): void {
+    session.outerPath.told(this.#clock.monotonicMs());
+    session.followPath();
   }
 
   #report(requestId: number): StatsReport {

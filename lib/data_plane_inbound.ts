@@ -94,6 +94,8 @@ export interface InboundEvents {
   replyWanted(session: Session, probe: boolean, from: HostPort | null): void;
   /** A keep-alive came; `echoUs` is the `sent at` that it echoes. */
   keepalive(session: Session, path: TransportName, echoUs: number | null): void;
+  /** The peer's network has changed. */
+  newPath(session: Session): void;
   /** A probe of the peer arrived, or its acknowledgement of one of ours. */
   probeReceived(session: Session, message: ProbeMessage): void;
 }
@@ -274,6 +276,7 @@ export class Inbound {
     if (message === null) return this.#drops.add("packet-malformed");
     const probe = message.probe === true;
     if (!probe) this.#place(job);
+    if (message.newPath === true) this.#events.newPath(session);
     this.#events.keepalive(session, from === null ? "tcp" : "udp", message.echo?.sentAtUs ?? null);
     if (session.keepaliveReceived(message, nowMs)) this.#events.replyWanted(session, probe, from);
   }

@@ -142,7 +142,10 @@ export interface TunnelDrained {
   readonly bytes: number;
 }
 
-/** The machine slept or its network changed: asks the peers on every path at once. */
+/**
+ * The machine slept or its network changed: asks the peers on every path at once, and searches for the path MTU anew, in
+ * both directions.
+ */
 export interface ProbePaths {
   readonly kind: "probe-paths";
 }

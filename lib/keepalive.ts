@@ -28,7 +28,10 @@ export const KEEPALIVE_OVERLOADED = 4;
  * path and does not make the receiver send there.
  */
 export const KEEPALIVE_PROBE = 8;
-const KNOWN_FLAGS = KEEPALIVE_REPLY | KEEPALIVE_ECHO | KEEPALIVE_OVERLOADED | KEEPALIVE_PROBE;
+/** Flag: the network of the sender of this message has changed; what its peer knows of the path to it is void. */
+export const KEEPALIVE_NEW_PATH = 16;
+const KNOWN_FLAGS =
+  KEEPALIVE_REPLY | KEEPALIVE_ECHO | KEEPALIVE_OVERLOADED | KEEPALIVE_PROBE | KEEPALIVE_NEW_PATH;
 
 /** One keep-alive message; times in microseconds modulo 2^32. */
 export interface Keepalive {
@@ -44,6 +47,8 @@ export interface Keepalive {
   readonly overloaded?: boolean;
   /** Asks for, or answers with, a proof of the path that it comes by, and nothing else. Absent means no. */
   readonly probe?: boolean;
+  /** The network of the sender of this message has changed: search for the path MTU to it anew. Absent means no. */
+  readonly newPath?: boolean;
 }
 
 /** @returns the 32 bytes of the message */
@@ -53,7 +58,8 @@ export function encodeKeepalive(message: Keepalive): Uint8Array<ArrayBuffer> {
     (message.replyWanted ? KEEPALIVE_REPLY : 0) |
     (message.echo === null ? 0 : KEEPALIVE_ECHO) |
     (message.overloaded === true ? KEEPALIVE_OVERLOADED : 0) |
-    (message.probe === true ? KEEPALIVE_PROBE : 0);
+    (message.probe === true ? KEEPALIVE_PROBE : 0) |
+    (message.newPath === true ? KEEPALIVE_NEW_PATH : 0);
   writeUint32(bytes, 0, flags);
   writeUint32(bytes, 4, message.sentAtUs);
   writeUint32(bytes, 8, message.echo?.sentAtUs ?? 0);
@@ -80,6 +86,7 @@ export function decodeKeepalive(bytes: Uint8Array): Keepalive | null {
     recordsExpected,
     overloaded: (flags & KEEPALIVE_OVERLOADED) !== 0,
     probe: (flags & KEEPALIVE_PROBE) !== 0,
+    newPath: (flags & KEEPALIVE_NEW_PATH) !== 0,
   };
 }
 

@@ -6,6 +6,7 @@ import { type RunningClient, startClient } from "./client.ts";
 import { endsSoon, loadClientIdentity } from "./client_identity.ts";
 import { timingsFor } from "./client_options.ts";
 import { systemClock } from "./clock.ts";
+import { runCommand } from "./command.ts";
 import type { ClientConfig } from "./config_client.ts";
 import type { SessionConfig } from "./control_message.ts";
 import { OmailError } from "./errors.ts";
@@ -14,6 +15,7 @@ import { openKnownServers } from "./known_servers.ts";
 import { MIN_IPV6_MTU_BYTES } from "./limits.ts";
 import type { Log } from "./log.ts";
 import { watchNetwork } from "./network_watch.ts";
+import { OuterWays } from "./outer_way.ts";
 import { type Machine, withMachine } from "./platform.ts";
 import { checkPushedConfig } from "./pushed_config.ts";
 import { resolveServer } from "./resolve.ts";
@@ -40,7 +42,10 @@ export async function runClient(config: ClientConfig, { log, code }: ClientSurro
   await withMachine("client", config, log, undefined, async (machine) => {
     const addresses = new ServerAddresses(machine.instance.stateDir, resolveServer, log);
     if (config.killSwitch) await holdBack(machine, config, addresses, log);
-    const watch = watchNetwork(() => void machine.setup.refresh(), log);
+    const ways = new OuterWays(runCommand, log, (why) => client.probe(why));
+    // only then routes to the servers lead where they should: macOS has a gateway in them
+    const onChange = (): void => void machine.setup.refresh().then(() => ways.look());
+    const watch = watchNetwork(onChange, log);
     machine.defer(() => watch.close());
     // It is made ready while the client connects; messages wait until then.
     const { transport } = config;
@@ -63,7 +68,10 @@ export async function runClient(config: ClientConfig, { log, code }: ClientSurro
       clock: systemClock,
       knownServers: await openKnownServers(machine.instance.stateDir, log),
       resolve: (server) => addresses.resolve(server),
-      admit: (endpoint) => machine.setup.admit(outerEndpoint(endpoint)),
+      admit: async (endpoint) => {
+        void ways.follow(endpoint.host);
+        await machine.setup.admit(outerEndpoint(endpoint));
+      },
       onConnected: async (session, server) => {
         await prepare(machine, config, session, server, log);
         void learnAddresses(machine, config, addresses, log);

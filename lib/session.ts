@@ -89,6 +89,8 @@ export class Session {
   removed = false;
   /** We dropped what the peer sent because we could not keep up: the loss is not the path's. */
   overloaded = false;
+  /** Our network has changed, and nothing shows yet that the peer knows. */
+  tellsNewPath = false;
 
   readonly #limit: RecordLimit;
   /** The datagram size that the limit goes by. */
@@ -293,6 +295,7 @@ export class Session {
       recordsSeen: this.recordsSeen,
       recordsExpected: this.recordsExpected,
       overloaded,
+      newPath: this.tellsNewPath,
     };
   }
 

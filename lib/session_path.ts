@@ -11,6 +11,9 @@ import { TokenBucket } from "./token_bucket.ts";
 /** A report in which at least one record of so many is missing is a hint at a black hole. */
 const SUSPICIOUS_SHARE = 4;
 
+/** The peer's word for a new path counts once in this time. */
+const TOLD_EVERY_MS = 1_000;
+
 /** See the top of the file. */
 export class SessionPath {
   /** Largest datagram to send now; a plain field, read for every record. */
@@ -23,6 +26,7 @@ export class SessionPath {
   #toldBytes: number;
   /** The search on this path was over at least once. */
   #settled = false;
+  #toldMs = -Infinity;
   #reportedRecords = 0;
   #reportedLost = 0;
 
@@ -64,6 +68,13 @@ export class SessionPath {
     this.#pmtu.moved(nowMs);
     this.#settled = false;
     this.#adopt();
+  }
+
+  /** The peer says that the path is another. It may repeat itself, and must not have us search all the time. */
+  told(nowMs: number): void {
+    if (nowMs - this.#toldMs < TOLD_EVERY_MS) return;
+    this.#toldMs = nowMs;
+    this.moved(nowMs);
   }
 
   /** The kernel refused to send a datagram of this size. */

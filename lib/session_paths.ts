@@ -89,12 +89,19 @@ export class SessionPaths {
     const index = echoUs === null ? -1 : stamps.indexOf(echoUs);
     if (index < 0) return;
     stamps.splice(0, index + 1);
+    // whatever was asked since the doubt told the peer
+    this.#session.tellsNewPath = false;
     this.#transport?.answered(path, nowMs);
   }
 
-  /** Everything is asked at the next tick. */
+  /**
+   * The network has changed: everything is asked at the next tick, and each ask tells the peer until one is answered.
+   * Answers still on their way prove nothing of the new network.
+   */
   doubt(): void {
     this.#transport?.doubt();
+    this.#session.tellsNewPath = true;
+    for (const stamps of Object.values(this.#askStamps)) stamps.length = 0;
   }
 
   /** What is due now, and what has changed. */

@@ -190,6 +190,7 @@ const RANKS: readonly Rank[] = [
       "lib/privileges_linux.ts",
       "lib/libc_netlink.ts",
       "lib/network_watch.ts",
+      "lib/outer_way.ts",
       "lib/tun.ts",
       "lib/tun_linux.ts",
       "lib/state_file.ts",

@@ -221,6 +221,87 @@ networkTest(
 );
 
 networkTest(
+  "path MTU: another gateway, the same address: a narrower and a wider path are found at once, at both ends",
+  { limitSeconds: 60 },
+  async (network) => {
+    const machine = network.client(0);
+    await network.internet.run("ip address add 100.64.1.254/24 dev c1".split(" "));
+    const tunnel = await startTunnel(network);
+    await waitForSizes(tunnel, FULL_DATAGRAM_BYTES, FULL_DATAGRAM_BYTES);
+    // no traffic: nothing but the change of the route tells anybody
+    await setRouterMtu(network, HOLE_BYTES, true);
+    await machine.run("ip route replace default via 100.64.1.254".split(" "));
+    const narrowMs = await waitForSizes(tunnel, 500, HOLE_DATAGRAM_BYTES);
+    // the search is over: from here on it would rest for 600 s
+    await until("the end of the search", timeoutSeconds(10), async () =>
+      [tunnel.client, tunnel.server].every(({ program }) => program.output.includes("path MTU"))
+        ? true
+        : undefined,
+    );
+    await setRouterMtu(network, 1_500, true);
+    await Bun.sleep(2_000);
+    for (const bytes of await datagramSizes(tunnel)) expect(bytes).toBeLessThanOrEqual(HOLE_DATAGRAM_BYTES);
+    await machine.run("ip route replace default via 100.64.1.1".split(" "));
+    const wideMs = await waitForSizes(tunnel, FULL_DATAGRAM_BYTES, FULL_DATAGRAM_BYTES);
+    console.log(
+      `another gateway: narrow after ${Math.round(narrowMs)} ms, wide after ${Math.round(wideMs)} ms`,
+    );
+    expect(Math.max(narrowMs, wideMs)).toBeLessThan(FOUND_WITHIN_MS);
+    expect(tunnel.client.program.output).toContain("is reached by wan via 100.64.1.254");
+  },
+);
+
+networkTest(
+  "path MTU: another interface with another address: narrower, then wider, found at once at both ends",
+  { limitSeconds: 60 },
+  async (network) => {
+    const machine = network.client(0);
+    await addSecondLink(network, HOLE_BYTES);
+    const tunnel = await startTunnel(network);
+    await waitForSizes(tunnel, FULL_DATAGRAM_BYTES, FULL_DATAGRAM_BYTES);
+    const file = await randomFile(network, "file", 30);
+    await startWebServer(network.server, file);
+    const copy = join(network.directory, "copy");
+    const downloading = download(machine, INNER_SERVER, copy, ["--limit-rate", "5M"]);
+    await Bun.sleep(1_000);
+    await machine.run("ip route replace default via 100.64.9.1".split(" "));
+    const narrowMs = await waitForSizes(tunnel, 500, HOLE_DATAGRAM_BYTES);
+    await Bun.sleep(1_500);
+    await machine.run("ip route replace default via 100.64.1.1".split(" "));
+    const wideMs = await waitForSizes(tunnel, FULL_DATAGRAM_BYTES, FULL_DATAGRAM_BYTES);
+    await downloading;
+    expect(await sha256OfFile(copy)).toBe(await sha256OfFile(file));
+    console.log(
+      `another interface: narrow after ${Math.round(narrowMs)} ms, wide after ${Math.round(wideMs)} ms`,
+    );
+    expect(Math.max(narrowMs, wideMs)).toBeLessThan(FOUND_WITHIN_MS);
+  },
+);
+
+/** A second way from the client to the internet, whose far end takes packets of up to `bytes` and says nothing of others. */
+async function addSecondLink(network: Network, bytes: number): Promise<void> {
+  const { internet } = network;
+  const [client, far] = [network.client(0).namespace, internet.namespace];
+  const lines = [
+    `ip link add wan2 netns ${client} type veth peer name d1 netns ${far}`,
+    `ip -n ${client} address add 100.64.9.2/24 dev wan2`,
+    `ip -n ${client} link set wan2 up`,
+    `ip -n ${far} address add 100.64.9.1/24 dev d1`,
+    `ip -n ${far} link set d1 up`,
+  ];
+  for (const line of lines) await command(line.split(" "));
+  await internet.nft(`table inet narrow {
+    chain forward {
+      type filter hook forward priority 0
+      tcp flags syn tcp option maxseg size set ${bytes - 40}
+      iifname d1 meta length > ${bytes} drop
+      oifname d1 meta length > ${bytes} drop
+    }
+  }
+  `);
+}
+
+networkTest(
   "inner packets: an MSS is lowered to the tunnel, too large ones and those for nobody are answered by ICMP",
   { limitSeconds: 40 },
   async (network) => {

@@ -95,6 +95,53 @@ describe("the path", () => {
     expect(pair.stats(pair.server).datagramBytes).toBe(1_452);
   });
 
+  test("a changed network: both ends search anew, larger and smaller", async () => {
+    const pair = await connected();
+    const probe = () => pair.client.plane.handle({ kind: "probe-paths" });
+    // both ways, and nothing but keep-alives and probes on the way
+    const idle = async (ms: number): Promise<void> => {
+      for (let i = 0; i < ms / 50; i++) {
+        pair.clock.nowMs += 50;
+        pair.client.plane.tick();
+        pair.server.plane.tick();
+        await pair.settle();
+      }
+    };
+    pair.network.observe = (datagram) => (datagram.length <= HOLE ? datagram : null);
+    probe();
+    await idle(4_000);
+    for (const size of sizes(pair)) expect(size).toBeWithin(HOLE - 8, HOLE + 1);
+    pair.network.observe = (datagram) => datagram;
+    await idle(5_000);
+    for (const size of sizes(pair)) expect(size).toBeWithin(HOLE - 8, HOLE + 1);
+    probe();
+    await idle(500);
+    expect(sizes(pair)).toEqual([1_452, 1_452]);
+  });
+
+  test("word of a changed network is said again until it was heard", async () => {
+    const pair = await connected();
+    const pass = async (ms: number): Promise<void> => {
+      for (let i = 0; i < ms / 50; i++) {
+        pair.clock.nowMs += 50;
+        pair.client.plane.tick();
+        pair.server.plane.tick();
+        await Bun.sleep(1);
+      }
+    };
+    pair.network.observe = () => null;
+    pair.client.plane.handle({ kind: "probe-paths" });
+    await pass(500);
+    expect(sizes(pair)).toEqual([PMTU_BASE_BYTES, 1_452]);
+    // acknowledgements of probes do not come through: so the server stays where it began anew
+    pair.network.observe = (datagram) => (readType(datagram, 0) === RecordType.probe ? null : datagram);
+    await pass(2_000);
+    expect(sizes(pair)).toEqual([PMTU_BASE_BYTES, PMTU_BASE_BYTES]);
+    pair.network.observe = (datagram) => datagram;
+    await pass(2_000);
+    expect(sizes(pair)).toEqual([1_452, 1_452]);
+  });
+
   test("probes carry no packets, and are no traffic", async () => {
     const pair = await connected();
     const probes = pair.wire.filter(({ bytes }) => readType(bytes, 0) === RecordType.probe);

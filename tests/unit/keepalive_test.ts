@@ -13,6 +13,7 @@ const MESSAGE: Keepalive = {
   recordsExpected: 2 ** 33 + 2,
   overloaded: false,
   probe: false,
+  newPath: false,
 };
 const GOLDEN = "00000003" + "01020304" + "fffefdfc" + "00000005" + "0000000200000001" + "0000000200000002";
 
@@ -26,6 +27,7 @@ const message: fc.Arbitrary<Keepalive> = fc.tuple(fc.maxSafeNat(), fc.maxSafeNat
     recordsExpected: fc.constant(Math.max(a, b)),
     overloaded: fc.boolean(),
     probe: fc.boolean(),
+    newPath: fc.boolean(),
   }),
 );
 
@@ -37,6 +39,7 @@ describe("encodeKeepalive", () => {
     );
     expect(encodeKeepalive({ ...MESSAGE, overloaded: true }).toHex()).toBe("00000007" + GOLDEN.slice(8));
     expect(encodeKeepalive({ ...MESSAGE, probe: true }).toHex()).toBe("0000000b" + GOLDEN.slice(8));
+    expect(encodeKeepalive({ ...MESSAGE, newPath: true }).toHex()).toBe("00000013" + GOLDEN.slice(8));
   });
 });
 
@@ -69,7 +72,7 @@ describe("decodeKeepalive", () => {
       data[at] = value;
       return decodeKeepalive(data);
     };
-    expect(change(3, 16 | 3)).toBeNull();
+    expect(change(3, 32 | 3)).toBeNull();
     expect(change(0, 0x80)).toBeNull();
     expect(change(23, 3)).toBeNull();
     expect(change(24, 0x7f)).toBeNull();

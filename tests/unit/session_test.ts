@@ -298,7 +298,7 @@ describe("Session: round trip", () => {
   test("keepaliveMessage echoes the newest time stamp and how long ago it came", () => {
     const session = makeSession();
     expect(session.keepaliveMessage(true, 1_000)).toEqual(
-      keepalive({ replyWanted: true, sentAtUs: 1_000_000, overloaded: false }),
+      keepalive({ replyWanted: true, sentAtUs: 1_000_000, overloaded: false, newPath: false }),
     );
     session.keepaliveReceived(keepalive({ sentAtUs: 77 }), 2_000);
     expect(session.keepaliveMessage(false, 2_500).echo).toEqual({ sentAtUs: 77, delayUs: 500_000 });
