@@ -31,7 +31,7 @@ import {
 import { addressesOf, type HeldSession, presenceOf, resumable } from "./client_session.ts";
 import type { Clock } from "./clock.ts";
 import type { EpochKeys } from "./data_plane_message.ts";
-import { OmailError, RefusedError } from "./errors.ts";
+import { OmailError, ProtocolError, RefusedError } from "./errors.ts";
 import type { ClientGrant } from "./handshake.ts";
 import { type KnownServers, knownServersInMemory } from "./known_servers.ts";
 import { HANDSHAKE_TIMEOUT_MS } from "./limits.ts";
@@ -67,6 +67,8 @@ class TunnelClient implements RunningClient {
   readonly #backoff = new Backoff();
   readonly #stopping = new AbortController();
   readonly #end = Promise.withResolvers<void>();
+  /** Servers whose messages could not be understood. */
+  readonly #senseless = new Set<HostPort>();
   #state: ClientState = "connecting";
   #passwordKeys: Promise<PasswordKeys> | null = null;
   #session: HeldSession | null = null;
@@ -195,7 +197,7 @@ class TunnelClient implements RunningClient {
     } catch (error) {
       // a question that was given up because of that
       if (this.#stopping.signal.aborted) return messageOf(error);
-      const hasAlternative = this.#session !== null || this.#dialer.count > 1;
+      const hasAlternative = this.#session !== null || this.#hasOtherThan(dialed, error);
       if (isFinal(error, this.#session !== null, hasAlternative, this.#isDoubtful(dialed))) throw error;
       // the next try is with another server, if there is one
       if (dialed !== null && !signal.aborted) this.#dialer.demote(dialed.server);
@@ -223,6 +225,13 @@ class TunnelClient implements RunningClient {
       this.#dataPath.detachStream();
       link.close("bye", "the client ends");
     }
+  }
+
+  /** Whether there is another server to try; one that made no sense once is none. */
+  #hasOtherThan(dialed: Dialed | null, error: unknown): boolean {
+    if (!(error instanceof ProtocolError) || dialed === null) return this.#dialer.count > 1;
+    this.#senseless.add(dialed.server);
+    return this.#senseless.size < this.#dialer.count;
   }
 
   /** A server whose data does not come through makes room for the next one, if there is one. */

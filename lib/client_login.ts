@@ -3,6 +3,7 @@
 import { formatHostPort } from "./address.ts";
 import { encodeMessage, type Goodbye, goodbyeMessage } from "./control_message.ts";
 import {
+  MessageLengthError,
   OmailError,
   ProtocolError,
   RefusedError,
@@ -13,6 +14,7 @@ import {
 import type { ClientGrant } from "./handshake.ts";
 import { ClientHandshake, type ClientHandshakeOptions } from "./handshake_client.ts";
 import { receiveServerMessage } from "./client_link.ts";
+import { MAX_CONTROL_MESSAGE_BYTES } from "./limits.ts";
 import type { TlsConnection } from "./tls_connection.ts";
 
 /** What {@link logIn} adds itself is left out. */
@@ -47,17 +49,18 @@ export async function logIn(
     deadline = setTimeout(beLate, timeoutMs);
     return given;
   };
+  const { code: ask, ...rest } = options;
+  const unhurried = ask === undefined ? {} : { code: () => code(ask) };
+  const handshake = new ClientHandshake({ ...rest, ...unhurried, exporter });
   signal.addEventListener("abort", giveUp);
   try {
-    const { code: ask, ...rest } = options;
-    const unhurried = ask === undefined ? {} : { code: () => code(ask) };
-    return await exchange(connection, new ClientHandshake({ ...rest, ...unhurried, exporter }));
+    return await exchange(connection, handshake);
   } catch (error) {
     if (error instanceof ProtocolError)
       connection.close(encodeMessage(goodbyeMessage("protocol", error.message)));
     connection.destroy();
     if (late) throw silentLogin(connection, timeoutMs);
-    throw error;
+    throw error instanceof ProtocolError ? nonsense(connection, handshake, error) : error;
   } finally {
     clearTimeout(deadline);
     signal.removeEventListener("abort", giveUp);
@@ -69,6 +72,22 @@ function silentLogin({ remote }: TlsConnection, timeoutMs: number): OmailError {
   return new OmailError(
     `Cannot log in at "${server}": TLS stands, but no answer came within ${timeoutMs} ms`,
   );
+}
+
+/** Says whose message it was, and which. */
+function nonsense(
+  { remote }: TlsConnection,
+  { awaitsConfiguration }: ClientHandshake,
+  error: ProtocolError,
+): ProtocolError {
+  const what = awaitsConfiguration ? "configuration" : "answer";
+  const start = `Cannot use the ${what} of the server at "${formatHostPort(remote)}"`;
+  if (error instanceof MessageLengthError) {
+    return new ProtocolError(
+      `${start}: it has "${error.bytes}" bytes, expected 1 to ${MAX_CONTROL_MESSAGE_BYTES}`,
+    );
+  }
+  return new ProtocolError(`${start}: ${error.message}`);
 }
 
 async function exchange(connection: TlsConnection, handshake: ClientHandshake): Promise<ClientGrant> {
@@ -88,6 +107,7 @@ async function exchange(connection: TlsConnection, handshake: ClientHandshake): 
  */
 export function goodbyeError({ code, reason }: Omit<Goodbye, "type">): OmailError {
   if (code === "pool-exhausted") return new ServerFullError(`The server refused: ${reason}`);
+  if (code === "protocol") return new ProtocolError(`The server does not understand us: ${reason}`);
   if (code === "refused") return new RefusedError(`The server refused: ${reason}`);
   return new OmailError(`The server ended the connection (${code}): ${reason}`);
 }
@@ -95,8 +115,12 @@ export function goodbyeError({ code, reason }: Omit<Goodbye, "type">): OmailErro
 /**
  * Whether trying again cannot help.
  *
+ * An answer that cannot be understood at the first log-in is one of another program or version, and waiting does not
+ * mend that: a person, or whoever starts us, has to know. Who had a tunnel stays: the server may be in the middle of an
+ * upgrade, it may be somebody else on the way who answers, and without us the machine's traffic would leave in the clear.
+ *
  * @param hadSession who had a tunnel does not take an unknown name for a typing error
- * @param hasAlternative others may leave a full server, or another server may have a place
+ * @param hasAlternative others may leave a full server, or another server may have a place, or make sense
  * @param doubtful a refusal may come from somebody who is not our server
  */
 export function isFinal(
@@ -107,6 +131,7 @@ export function isFinal(
 ): boolean {
   if (error instanceof UnknownHostError) return !hadSession;
   if (error instanceof ServerFullError) return !hasAlternative;
+  if (error instanceof ProtocolError) return !hadSession && !hasAlternative;
   if (error instanceof RefusedError) return !doubtful;
   return error instanceof UsageError;
 }

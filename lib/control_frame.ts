@@ -6,7 +6,7 @@
  */
 
 import { readUint32, writeUint32 } from "./bytes.ts";
-import { ProtocolError } from "./errors.ts";
+import { MessageLengthError, ProtocolError } from "./errors.ts";
 import { HEADER_BYTES, MAX_CONTROL_MESSAGE_BYTES, MAX_RECORD_BYTES, TAG_BYTES } from "./limits.ts";
 
 /** Length prefix of every frame. */
@@ -106,9 +106,7 @@ export class FrameDecoder {
 
 function checkMessageLength(length: number): void {
   if (length >= 1 && length <= MAX_CONTROL_MESSAGE_BYTES) return;
-  throw new ProtocolError(
-    `Cannot use a control message of "${length}" bytes: expected 1 to ${MAX_CONTROL_MESSAGE_BYTES}`,
-  );
+  throw new MessageLengthError(length, MAX_CONTROL_MESSAGE_BYTES);
 }
 
 function checkRecordLength(length: number): void {

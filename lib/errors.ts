@@ -75,6 +75,17 @@ export class ProtocolError extends OmailError {
   override name = "ProtocolError";
 }
 
+/** A message that is longer, or shorter, than any may be; it was not read. */
+export class MessageLengthError extends ProtocolError {
+  override name = "MessageLengthError";
+  readonly bytes: number;
+
+  constructor(bytes: number, maxBytes: number) {
+    super(`Cannot use a control message of "${bytes}" bytes: expected 1 to ${maxBytes}`);
+    this.bytes = bytes;
+  }
+}
+
 /** Why a datagram, a record or a packet was dropped; the order is the order of the checks on its way. */
 export const DROP_REASONS = [
   // received datagrams

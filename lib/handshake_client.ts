@@ -75,6 +75,11 @@ export class ClientHandshake {
     this.#resume = options.resume;
   }
 
+  /** The next message from the server should be the one that has the configuration. */
+  get awaitsConfiguration(): boolean {
+    return this.#awaited === "welcome";
+  }
+
   /** The first message. */
   async start(): Promise<ClientMessage> {
     const resume = this.#resume;

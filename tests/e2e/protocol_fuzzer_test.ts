@@ -12,8 +12,8 @@ import type { FuzzTally } from "./programs/protocol_fuzzer.ts";
 const SECONDS = Number(process.env["OMAIL_FUZZ_SECONDS"] ?? 6);
 const SEED = process.env["OMAIL_SEED"] ?? "1";
 const ADDRESSES = 100;
-/** A client waits longer and longer between its tries: a new one tries more often. */
-const CLIENT_MS = 800;
+/** A client that meets no nonsense but a closed connection waits longer and longer: a new one tries more often. */
+const CLIENT_MS = 1_500;
 /** What the server logs only when something failed that it did not foresee. */
 const UNFORESEEN = /control connection failed|Unexpected failure|data plane/i;
 
@@ -53,7 +53,7 @@ networkTest(
 );
 
 networkTest(
-  "protocol fuzzer: a client that meets a hostile server goes on trying, or ends with a clear word",
+  "protocol fuzzer: a client that meets a hostile server ends with a clear word",
   { limitSeconds: SECONDS + 50 },
   async (network) => {
     const hostile = network.server.startHelper("hostile_server", "51820", SEED);
@@ -68,16 +68,19 @@ networkTest(
         args: ["--split-tunnel", SPLIT_TUNNEL],
       });
       await Promise.race([client.program.exited, Bun.sleep(CLIENT_MS)]);
-      if (client.program.running) await client.stop();
-      else {
-        // refused, or a server that could not prove itself: never a crash
-        expect(await client.program.exited).toBe(4);
+      if (client.program.running) {
+        // it may be about to end by itself
+        expect([0, 1, 4, 143]).toContain(await client.program.stop("SIGTERM"));
+      } else {
+        // nonsense; refused, or a server that could not prove itself: never a crash
+        expect([1, 4]).toContain(await client.program.exited);
+        expect(client.program.output).toMatch(/error: (Cannot|The server) /);
         ended++;
       }
       expect(client.program.output).not.toMatch(/Unexpected failure|panic|segmentation/i);
     }
     const counts = hostile.output.trimEnd().split("\n").at(-1)!;
     console.log(`hostile server: ${counts}; clients that gave up: ${ended}`);
-    expect((JSON.parse(counts) as { connections: number }).connections).toBeGreaterThan(3);
+    expect((JSON.parse(counts) as { connections: number }).connections).toBeGreaterThan(2);
   },
 );
