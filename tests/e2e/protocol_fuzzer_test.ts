@@ -13,7 +13,7 @@ const SECONDS = Number(process.env["OMAIL_FUZZ_SECONDS"] ?? 6);
 const SEED = process.env["OMAIL_SEED"] ?? "1";
 const ADDRESSES = 100;
 /** A client that meets no nonsense but a closed connection waits longer and longer: a new one tries more often. */
-const CLIENT_MS = 1_500;
+const CLIENT_MS = 2_500;
 /** What the server logs only when something failed that it did not foresee. */
 const UNFORESEEN = /control connection failed|Unexpected failure|data plane/i;
 
