@@ -2,9 +2,10 @@
 
 import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
-import type { HostPort } from "./address.ts";
+import { type HostPort, parseAddress } from "./address.ts";
 import { errorCode, messageOf } from "./caught.ts";
 import { OmailError, UnknownHostError } from "./errors.ts";
+import { canLookUpApart, lookupApart } from "./libc_resolve.ts";
 
 /** A lookup that takes longer is given up: without a network, resolvers can take minutes. */
 const RESOLVE_TIMEOUT_MS = 5_000;
@@ -23,13 +24,18 @@ export async function resolveServer(server: HostPort): Promise<readonly HostPort
     timeout.reject(new OmailError(`the resolver did not answer within ${RESOLVE_TIMEOUT_MS} ms`));
   }, RESOLVE_TIMEOUT_MS);
   try {
-    const found = await Promise.race([lookup(server.host, { all: true }), timeout.promise]);
-    return found.map(({ address }) => ({ host: address, port: server.port }));
+    const found = await Promise.race([addressesOf(server.host), timeout.promise]);
+    return found.map((host) => ({ host, port: server.port }));
   } catch (error) {
     throw resolveError(server.host, error);
   } finally {
     clearTimeout(timer);
   }
+}
+
+async function addressesOf(host: string): Promise<readonly string[]> {
+  if (canLookUpApart) return (await lookupApart(host)).map((text) => parseAddress(text).text);
+  return (await lookup(host, { all: true })).map(({ address }) => address);
 }
 
 function resolveError(host: string, error: unknown): OmailError {
