@@ -14,7 +14,15 @@ import {
   WEB_ADDRESS,
   WEB_ADDRESS6,
 } from "./harness/network.ts";
-import { executable, INNER_SERVER, type OmailProgram, startClient, startServer } from "./harness/omail.ts";
+import {
+  executable,
+  INNER_SERVER,
+  INNER_SERVER6,
+  type OmailProgram,
+  PASSWORD,
+  startClient,
+  startServer,
+} from "./harness/omail.ts";
 import { timeoutSeconds, until } from "./harness/timing.ts";
 import { ping } from "./harness/traffic.ts";
 
@@ -66,13 +74,13 @@ function isDhcp(packet: Uint8Array): boolean {
 }
 
 /** Neither the tunnel's own, nor DHCP, nor neighbour discovery: as text, once each. */
-function leaked(packets: readonly Uint8Array[]): string[] {
-  const server = SERVER_ADDRESS.split(".").map(Number).join();
+function leaked(packets: readonly Uint8Array[], servers: readonly string[] = [SERVER_ADDRESS]): string[] {
+  const own = new Set(servers.map((address) => address.split(".").join()));
   const others = packets.filter((packet) => {
     if (isDhcp(packet)) return false;
     const isVersion4 = packet[0]! >> 4 === 4;
     if (!isVersion4) return !(packet[6] === 58 && NEIGHBOUR_DISCOVERY.includes(packet[40]!));
-    return packet.subarray(16, 20).join() !== server || !portsOf(packet).endsWith(" 51820");
+    return !own.has(packet.subarray(16, 20).join()) || !portsOf(packet).endsWith(" 51820");
   });
   return [
     ...new Set(others.map((packet) => `${JSON.stringify(packetAddresses(packet))} ${portsOf(packet)}`)),
@@ -134,6 +142,77 @@ networkTest(
     expect(await machineState(machine)).toBe(before);
   },
 );
+
+networkTest(
+  "kill switch: several servers: one dies, the next takes over, and back; nothing else leaves, no DNS either",
+  { clients: 2, limitSeconds: 90 },
+  async (network) => {
+    const [machine, other] = [network.client(0), network.client(1)];
+    const addresses = [SERVER_ADDRESS, clientAddress(1)];
+    const names = "first.example,second.example";
+    privateResolvConf(machine, `nameserver ${GATEWAY}\n`);
+    const files = `/etc/netns/${machine.namespace}`;
+    try {
+      writeFileSync(join(files, "nsswitch.conf"), "hosts: files dns\n");
+      writeFileSync(
+        join(files, "hosts"),
+        addresses.map((address, i) => `${address} ${names.split(",")[i]}\n`).join(""),
+      );
+      const first = await startServer(network, { args: ["--nat"] });
+      await startSecondServer(network, other);
+      const capture = await captureLeaving(network, machine);
+      const args = ["--kill-switch", "--server", names, "--keepalive", "1s"];
+      const client = await startClient(network, 0, { fullTunnel: true, args });
+      // from here on each question for a name is one for the name server on the local network
+      writeFileSync(join(files, "hosts"), "");
+      startNoise(machine);
+      const takenOver = async (server: string): Promise<void> => {
+        const start = performance.now();
+        await client.waitForStatus(
+          server,
+          (status) => status.server === server && status.state === "connected",
+        );
+        const tookMs = performance.now() - start;
+        console.log(`${server} has taken over after ${Math.round(tookMs)} ms`);
+        // a resolver that does not answer holds nothing up: each of its tries takes 5 s
+        expect(tookMs).toBeLessThan(timeoutSeconds(8));
+        await connectedAgain(client);
+      };
+      await takenOver("first.example:51820");
+      await Bun.sleep(1_000);
+
+      await first.program.kill();
+      await takenOver("second.example:51820");
+      await Bun.sleep(1_000);
+
+      // this time it vanishes without a word
+      await startServer(network, { args: ["--nat"] });
+      await network.internet.run(["ip", "link", "set", "c2", "down"]);
+      await takenOver("first.example:51820");
+      await Bun.sleep(1_000);
+
+      const packets = await capture.stop();
+      const to = (address: string) =>
+        packets.filter((packet) => packet.subarray(16, 20).join() === address.split(".").join()).length;
+      for (const address of addresses) expect(to(address)).toBeGreaterThan(20);
+      expect(leaked(packets, addresses)).toEqual([]);
+    } finally {
+      rmSync(files, { recursive: true });
+    }
+  },
+);
+
+/** Another server, on the machine of a client. */
+async function startSecondServer(network: Network, machine: Machine): Promise<void> {
+  const args = ["--nat", "--tun-ip", `${INNER_SERVER}/24`, "--tun-ip6", `${INNER_SERVER6}/64`];
+  const stateDir = ["--state-dir", join(network.directory, "second-server")];
+  const program = machine.start("second omail-server", [executable("server"), ...args, ...stateDir], {
+    env: { OMAIL_PASSWORD: PASSWORD },
+  });
+  await until("the second server", timeoutSeconds(10), async () =>
+    program.output.includes("listening") ? true : undefined,
+  );
+}
 
 networkTest(
   "kill switch: stop, kill -9 and `down`, and a reboot in between leave the machine as it was, resolv.conf too",
