@@ -4,6 +4,7 @@ import { expect } from "bun:test";
 import { join } from "node:path";
 import { networkTest } from "./harness.ts";
 import { command } from "./harness/command.ts";
+import { Capture, packetAddresses } from "./harness/capture.ts";
 import { machineState } from "./harness/machine_state.ts";
 import {
   clientAddress,
@@ -109,3 +110,36 @@ networkTest("full tunnel: --exclude stays outside", {}, async (network) => {
   await startClient(network, 0, { fullTunnel: true, args: ["--exclude", `${WEB_ADDRESS}/32`] });
   expect(await seenAs(client)).toEqual([clientAddress(0), SERVER_ADDRESS6]);
 });
+
+networkTest(
+  "full tunnel: over an IPv6 endpoint both families go in, and only IPv6 to the server leaves",
+  { limitSeconds: 60 },
+  async (network) => {
+    const client = network.client(0);
+    const original = await startWebServer(network, 20);
+    const before = await machineState(client);
+    await startServer(network, { args: ["--nat"] });
+    const mac = (await client.run(["cat", "/sys/class/net/wan/address"])).stdout.trim();
+    const outside = `ether src ${mac} and not arp and not (ip6 dst host ${SERVER_ADDRESS6} and port 51820)`;
+    const capture = await Capture.start(network, client, "wan", outside);
+    const args = ["--server", `[${SERVER_ADDRESS6}]:51820`];
+    const tunnel = await startClient(network, 0, { fullTunnel: true, args });
+    expect(await seenAs(client)).toEqual([SERVER_ADDRESS, SERVER_ADDRESS6]);
+    for (const address of [WEB_ADDRESS, `[${WEB_ADDRESS6}]`]) {
+      const copy = join(network.directory, "copy");
+      await curl(client, `http://${address}/file`, timeoutSeconds(20), copy);
+      expect(await sha256OfFile(copy)).toBe(await sha256OfFile(original));
+    }
+    const { stdout } = await client.run(["ip", "route", "get", SERVER_ADDRESS6]);
+    expect(stdout).toContain("dev wan");
+    const others = (await capture.stop()).filter((packet) => !isNeighbourDiscovery(packet));
+    expect(others.map((packet) => packetAddresses(packet))).toEqual([]);
+    await tunnel.stop();
+    expect(await machineState(client)).toBe(before);
+  },
+);
+
+/** Router solicitation, neighbour solicitation and advertisement (RFC 4861). */
+function isNeighbourDiscovery(packet: Uint8Array): boolean {
+  return packet[0]! >> 4 === 6 && packet[6] === 58 && [133, 135, 136].includes(packet[40]!);
+}

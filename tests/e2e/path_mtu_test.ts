@@ -4,7 +4,7 @@ import { expect } from "bun:test";
 import { join } from "node:path";
 import { networkTest } from "./harness.ts";
 import { command } from "./harness/command.ts";
-import type { Machine, Network } from "./harness/network.ts";
+import { type Machine, type Network, SERVER_ADDRESS, SERVER_ADDRESS6 } from "./harness/network.ts";
 import {
   type ClientStatus,
   innerAddresses,
@@ -43,18 +43,19 @@ async function startTunnel(network: Network, args: readonly string[] = []): Prom
  * of connections outside the tunnel, the control channel, as routers in front of a narrow link do.
  */
 async function setRouterMtu(network: Network, bytes: number, silent: boolean): Promise<void> {
-  const rule = silent ? "icmp type destination-unreachable drop" : "";
+  const rules = silent ? "icmp type destination-unreachable drop\n icmpv6 type packet-too-big drop" : "";
   await network.internet.nft(
     `table inet hole
     delete table inet hole
     table inet hole {
       chain out {
         type filter hook output priority 0
-        ${rule}
+        ${rules}
       }
       chain forward {
         type filter hook forward priority 0
-        tcp flags syn tcp option maxseg size set ${bytes - 40}
+        meta nfproto ipv4 tcp flags syn tcp option maxseg size set ${bytes - 40}
+        meta nfproto ipv6 tcp flags syn tcp option maxseg size set ${bytes - 60}
       }
     }
     `,
@@ -62,6 +63,8 @@ async function setRouterMtu(network: Network, bytes: number, silent: boolean): P
   for (const route of [
     "100.64.1.0/24 dev c1 proto kernel scope link src 100.64.1.1",
     "203.0.113.0/24 dev srv proto kernel scope link src 203.0.113.1",
+    "2001:db8:1::/64 dev c1 proto kernel metric 256",
+    "2001:db8:203::/64 dev srv proto kernel metric 256",
   ])
     await network.internet.run(`ip route replace ${route} mtu lock ${bytes}`.split(" "));
 }
@@ -147,15 +150,21 @@ networkTest(
   },
 );
 
-for (const [name, silent] of [
-  ["silent", true],
-  ["with ICMP", false],
+for (const [name, silent, address] of [
+  ["silent", true, SERVER_ADDRESS],
+  ["with ICMP", false, SERVER_ADDRESS],
+  ["silent, over IPv6", true, SERVER_ADDRESS6],
+  ["with ICMP, over IPv6", false, SERVER_ADDRESS6],
 ] as const) {
+  const headerBytes = address.includes(":") ? 48 : 28;
+  const fits = HOLE_BYTES - headerBytes;
   networkTest(
     `path MTU: a hole in the middle of downloads both ways, ${name}: found within 3 s, checksums equal`,
     { limitSeconds: 60 },
     async (network) => {
-      const tunnel = await startTunnel(network);
+      const server = await startServer(network);
+      const client = await startClient(network, 0, { args: ["--server", formatServer(address)] });
+      const tunnel = { server, client };
       await waitForSizes(tunnel, FULL_DATAGRAM_BYTES, FULL_DATAGRAM_BYTES);
       const file = await randomFile(network, "file", 60);
       await startWebServer(network.server, file);
@@ -169,16 +178,23 @@ for (const [name, silent] of [
       ]);
       await Bun.sleep(1_000);
       await setRouterMtu(network, HOLE_BYTES, silent);
-      const foundMs = await waitForSizes(tunnel, 500, HOLE_DATAGRAM_BYTES);
+      const foundMs = await waitForSizes(tunnel, 500, fits);
       console.log(`hole ${name}: both ends below it after ${Math.round(foundMs)} ms`);
       expect(foundMs).toBeLessThan(FOUND_WITHIN_MS);
       await downloads;
       for (const copy of copies) expect(await sha256OfFile(copy)).toBe(await sha256OfFile(file));
       await expectLargePings(network.client(0));
-      await waitForSizes(tunnel, HOLE_DATAGRAM_BYTES - STEP_BYTES, HOLE_DATAGRAM_BYTES);
+      await waitForSizes(tunnel, fits - STEP_BYTES, fits);
+      const { endpoint } = (await server.status()).sessions[0]!;
+      expect(endpoint).toStartWith(address.includes(":") ? "[2001:db8:1::2]:" : "100.64.1.2:");
       for (const { program } of [tunnel.client, tunnel.server]) expect(program.output).toContain("path MTU");
     },
   );
+}
+
+/** An address with the server's port. */
+function formatServer(address: string): string {
+  return address.includes(":") ? `[${address}]:51820` : `${address}:51820`;
 }
 
 async function download(
@@ -278,12 +294,12 @@ networkTest(
   },
 );
 
-/** A second way from the client to the internet, whose far end takes packets of up to `bytes` and says nothing of others. */
+/** A second link from the client to the internet that takes packets of up to `bytes`; its router is silent about others. */
 async function addSecondLink(network: Network, bytes: number): Promise<void> {
   const { internet } = network;
   const [client, far] = [network.client(0).namespace, internet.namespace];
   const lines = [
-    `ip link add wan2 netns ${client} type veth peer name d1 netns ${far}`,
+    `ip link add wan2 netns ${client} mtu ${bytes} type veth peer name d1 netns ${far} mtu ${bytes}`,
     `ip -n ${client} address add 100.64.9.2/24 dev wan2`,
     `ip -n ${client} link set wan2 up`,
     `ip -n ${far} address add 100.64.9.1/24 dev d1`,
@@ -291,11 +307,13 @@ async function addSecondLink(network: Network, bytes: number): Promise<void> {
   ];
   for (const line of lines) await command(line.split(" "));
   await internet.nft(`table inet narrow {
+    chain out {
+      type filter hook output priority 0
+      icmp type destination-unreachable drop
+    }
     chain forward {
       type filter hook forward priority 0
-      tcp flags syn tcp option maxseg size set ${bytes - 40}
-      iifname d1 meta length > ${bytes} drop
-      oifname d1 meta length > ${bytes} drop
+      oifname d1 tcp flags syn tcp option maxseg size set ${bytes - 40}
     }
   }
   `);
