@@ -14,7 +14,7 @@ import { type BunDatagramSocket, openUdp } from "./udp_bun.ts";
 declare const self: Worker;
 
 let dataPlane: DataPlane | null = null;
-/** Messages that came while the socket was being bound. */
+/** Messages that came before the packet path was ready. */
 const waiting: Exclude<ToDataPlane, StartData>[] = [];
 
 function emit(message: FromDataPlane): void {
@@ -28,11 +28,12 @@ async function start(message: StartData): Promise<void> {
     const udp = await openUdp(message.bind);
     const started = await assemble(message, udp, engine);
     started.ready();
-    for (const earlier of waiting.splice(0)) started.handle(earlier);
-    dataPlane = started;
-    // beside the log-in, which takes longer; packets wait in the kernel
+    // Beside the log-in, which takes longer, mostly. Sessions wait for it: "connected" must not be said, on the word of
+    // the TLS stream, before packets are read.
     await selfTest(engine.name, message.tunOffload);
     started.run();
+    for (const earlier of waiting.splice(0)) started.handle(earlier);
+    dataPlane = started;
   } catch (error) {
     const reason = error instanceof Error ? error : new Error(String(error));
     emit({ kind: "failed", errorName: reason.name, message: reason.message });
