@@ -25,25 +25,46 @@ export interface PingOptions {
   readonly lastWaitSeconds?: number;
 }
 
-/** Sends echo requests and counts the answers; no answer is a result and not an error. */
+/**
+ * Sends echo requests and counts the answers; no answer is a result and not an error.
+ *
+ * ping(8) waits for the last answer only twice as long as the slowest came back, which on a busy machine is too short:
+ * -W counts only if there is none at all. With -w it sends on until it has `count` answers, so that the last one asked for has
+ * its time; what it sent beyond `count` is not counted.
+ */
 export async function ping(machine: Machine, target: string, options: PingOptions): Promise<PingResult> {
+  const { count } = options;
   const interval = options.intervalSeconds ?? 0.02;
   const lastWait = options.lastWaitSeconds ?? 2;
-  const argv = ["ping", "-n", "-c", `${options.count}`, "-i", `${interval}`, "-W", `${lastWait}`];
+  const argv = ["ping", "-n", "-c", `${count}`, "-i", `${interval}`, "-W", `${lastWait}`];
+  // a busy machine sends more slowly than it should
+  const seconds = Math.ceil(count * (interval + 0.01) + lastWait);
+  if (count > 1) argv.push("-w", `${seconds}`);
   if (options.bytes !== undefined) argv.push("-s", `${options.bytes}`);
   if (options.from !== undefined) argv.push("-I", options.from);
   if (options.pattern !== undefined) argv.push("-p", options.pattern);
-  const limitMs = timeoutSeconds(10 + options.count * (interval + 0.01) + lastWait);
+  const limitMs = timeoutSeconds(10 + seconds);
   const { stdout, stderr } = await machine.tryRun([...argv, target], { limitMs });
-  const counts = /(\d+) packets transmitted, (\d+) received/.exec(stdout);
+  return readPing(target, count, stdout, stderr);
+}
+
+/** Reads what ping printed, as far as it is of the first `count` requests. */
+function readPing(target: string, count: number, stdout: string, stderr: string): PingResult {
+  const sent = /(\d+) packets transmitted/.exec(stdout);
   // "Network is unreachable" is a refusal of the first packet: nothing was sent, nothing answered.
-  if (counts === null && /unreachable|Cannot assign/i.test(stderr))
+  if (sent === null && /unreachable|Cannot assign/i.test(stderr))
     return { sent: 0, received: 0, medianMs: null };
-  if (counts === null) throw new Error(`Cannot read ping's answer for "${target}": ${stdout}${stderr}`);
-  const times = Array.from(stdout.matchAll(/time=([\d.]+) ms/g), (match) => Number(match[1])).toSorted(
-    (a, b) => a - b,
-  );
-  return { sent: Number(counts[1]), received: Number(counts[2]), medianMs: times[times.length >> 1] ?? null };
+  if (sent === null) throw new Error(`Cannot read ping's answer for "${target}": ${stdout}${stderr}`);
+  const times = new Map<number, number>();
+  for (const [, sequence, time] of stdout.matchAll(/icmp_seq=(\d+) .*time=([\d.]+) ms/g)) {
+    if (Number(sequence) <= count && !times.has(Number(sequence))) times.set(Number(sequence), Number(time));
+  }
+  const sorted = [...times.values()].toSorted((a, b) => a - b);
+  return {
+    sent: Math.min(count, Number(sent[1])),
+    received: times.size,
+    medianMs: sorted[sorted.length >> 1] ?? null,
+  };
 }
 
 /** What iperf3 measured, as its receiver saw it. */
