@@ -7,6 +7,7 @@
  */
 
 import { type ArgsDef, type CommandDef, type Resolvable, renderUsage, runCommand } from "citty";
+import { errorCode, messageOf } from "../lib/caught.ts";
 import { EXIT, OmailError, UsageError } from "../lib/errors.ts";
 import { suggestion } from "../lib/nearest.ts";
 import { VERSION_TEXT } from "../lib/version.ts";
@@ -27,14 +28,27 @@ interface Selection {
   readonly rawArgs: readonly string[];
 }
 
+/** What a shell says of a program that SIGPIPE has ended (signal(7)); Bun ignores the signal. */
+const READER_GONE_STATUS = 128 + 13;
+
 /** Runs the program with the arguments of this process and sets its exit status. */
 export async function runProgram(root: CommandDef): Promise<void> {
+  process.stdout.on("error", stdoutFailed);
+  // Who reads the log may leave, as in `2>&1 | head`; a tunnel does not go down for that.
+  process.stderr.on("error", () => undefined);
   const streams: Streams = {
     stdout: (text) => process.stdout.write(text),
     stderr: (text) => process.stderr.write(text),
     colors: process.stdout.isTTY && process.env["NO_COLOR"] === undefined && process.env["TERM"] !== "dumb",
   };
   process.exitCode = await runArguments(root, process.argv.slice(2), streams);
+}
+
+/** A command has nothing more to do when nobody reads what it prints (`| head`): it ends as SIGPIPE would end it. */
+function stdoutFailed(error: Error): never {
+  if (errorCode(error) === "EPIPE") process.exit(READER_GONE_STATUS);
+  process.stderr.write(`error: Cannot write to standard output: ${messageOf(error)}\n`);
+  process.exit(EXIT.failed);
 }
 
 /** Runs the command that `rawArgs` name; gives the exit status and never throws. */

@@ -1,10 +1,12 @@
 /** What the programs change on a machine is put back: after an orderly end, and after none. */
 
 import { expect } from "bun:test";
+import { join } from "node:path";
 import { networkTest } from "./harness.ts";
 import { machineState } from "./harness/machine_state.ts";
-import type { Network } from "./harness/network.ts";
-import { startClient, startServer } from "./harness/omail.ts";
+import { type Network, SERVER_ADDRESS } from "./harness/network.ts";
+import { executable, PASSWORD, startClient, startServer } from "./harness/omail.ts";
+import { timeoutSeconds, until } from "./harness/timing.ts";
 
 /** Arguments that change as much as possible. */
 const SERVER = { args: ["--nat"] };
@@ -78,5 +80,30 @@ networkTest(
     const again = await startServer(network, SERVER);
     await again.stop();
     expect(await machineState(network.server)).toBe(before.server);
+  },
+);
+
+networkTest(
+  "clean-up: the reader of the log leaves: the tunnel stays, and its end is orderly",
+  {},
+  async (network) => {
+    const machine = network.client(0);
+    const server = await startServer(network, SERVER);
+    const before = await machineState(machine);
+    const stateDir = ["--state-dir", join(network.directory, "unread")];
+    const script = 'exec "$@" 2> >(head -n 1)';
+    const argv = ["bash", "-c", script, "bash", executable("client"), "--server", SERVER_ADDRESS];
+    const client = machine.start("client", [...argv, ...stateDir], { env: { OMAIL_PASSWORD: PASSWORD } });
+    const status = () => machine.tryRun([executable("client"), "status", ...stateDir]);
+    await until("the tunnel", timeoutSeconds(15), async () =>
+      (await status()).stdout.includes("connected") ? true : undefined,
+    );
+    // it has something to say to nobody
+    await server.stop();
+    await until("the loss of the server", timeoutSeconds(15), async () =>
+      (await status()).stderr.includes("reconnecting") ? true : undefined,
+    );
+    expect(await client.stop("SIGTERM")).toBe(0);
+    expect(await machineState(machine)).toBe(before);
   },
 );

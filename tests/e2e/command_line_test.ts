@@ -77,6 +77,20 @@ describe.each([
     expect(run([path, "complete", "--", "status", "--"]).stdout).toContain("--json");
   });
 
+  test("a reader that has left ends it without a word, as SIGPIPE would; a full disk is named", () => {
+    // the reader is gone before the first byte comes, so that no luck is needed
+    const script = '(sleep 0.3; exec "$@") | true; exit "${PIPESTATUS[0]}"';
+    const prints = [["--help"], ["--version"], ["status", "--help"], ["down", ...stateFlags()]];
+    if (name === "omail-server") prints.push(["user", "list", "--json", ...stateFlags()]);
+    for (const rawArgs of prints) {
+      const { status, stderr } = run(["bash", "-c", script, "bash", path, ...rawArgs]);
+      expect({ rawArgs, status, stderr }).toEqual({ rawArgs, status: 141, stderr: "" });
+    }
+    const { status, stderr } = run(["bash", "-c", '"$0" --help >/dev/full', path]);
+    expect(stderr).toStartWith("error: Cannot write to standard output: ENOSPC");
+    expect(status).toBe(1);
+  });
+
   test("nothing in the directory it starts in changes what it does", () => {
     const trace = join(directory, "preloaded");
     writeFileSync(
