@@ -204,7 +204,8 @@ export async function undoResolved(tun: string, run: RunCommand, log: Log): Prom
 /** Removes our record from resolvconf(8). */
 export async function undoResolvconf(record: string, run: RunCommand, log: Log): Promise<void> {
   try {
-    await expectCommand(run, `Cannot remove DNS record "${record}"`, ["resolvconf", "-f", "-d", record]);
+    // -f: an absent record is no failure (openresolv); Debian's ignores it here, and refuses it in front of -d
+    await expectCommand(run, `Cannot remove DNS record "${record}"`, ["resolvconf", "-d", record, "-f"]);
   } catch (error) {
     log.warn(messageOf(error));
   }

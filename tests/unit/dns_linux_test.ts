@@ -149,7 +149,7 @@ describe("planDns: methods", () => {
     await change?.apply();
     expect(m.calls[0]).toMatch(/^resolvconf -a (tun\.)?omail0 -m 0 -x$/);
     await undoResolvconf("omail0", m.host.run, m.log);
-    expect(m.calls[1]).toBe("resolvconf -f -d omail0");
+    expect(m.calls[1]).toBe("resolvconf -d omail0 -f");
   });
 });
 
