@@ -4,8 +4,9 @@
 BUN_VERSION=1.4.5
 
 # Debian packages by the command that tells whether they are there.
+# openresolv is only a file among others until somebody calls it: its installation leaves /etc/resolv.conf alone.
 SETUP_PACKAGES="ip:iproute2 iperf3:iperf3 ping:iputils-ping nft:nftables curl:curl ps:procps tcpdump:tcpdump \
-ethtool:ethtool setpriv:util-linux python3:python3 git:git openssl:openssl"
+ethtool:ethtool setpriv:util-linux python3:python3 git:git openssl:openssl resolvconf:openresolv"
 
 setup_say() { printf '[setup] %s\n' "$*" >&2; }
 
