@@ -1,6 +1,9 @@
 /** Inner packets for the tests of the data plane: made, handed to a TUN, and recognised when they come out. */
 
 import { expect } from "bun:test";
+import { VNET_HEADER_BYTES } from "../../lib/limits.ts";
+import { packetLength } from "../../lib/packet.ts";
+import { splitBytes, writeSplit } from "../../lib/segment_split.ts";
 import type { End } from "./data_plane_pair.ts";
 import { buildPacket, kernelVnet, type PacketParts, withVnet } from "./inner_packet.ts";
 import { randomSource } from "./property.ts";
@@ -26,6 +29,21 @@ export function forms(end: End, value: PacketParts): string[] {
   if (!end.tun.offload) return [complete.toHex()];
   const unfinished = withVnet(buildPacket({ ...value, checksum: "pseudo" }), kernelVnet(value));
   return [withVnet(complete).toHex(), unfinished.toHex()];
+}
+
+/** What a super-packet of TCP looks like as it leaves the other TUN, when records may have `limit` bytes. */
+export function superPackets(value: PacketParts, gsoSize: number, limit: number): string[] {
+  const packet = buildPacket({ ...value, checksum: "pseudo" });
+  const whole = withVnet(packet, kernelVnet(value, gsoSize));
+  const out = new Uint8Array(splitBytes(whole, 0, packet.length, limit));
+  const written = writeSplit(whole, 0, packet.length, limit, out, 0, true);
+  const parts: string[] = [];
+  for (let at = 0; at < written;) {
+    const next = at + VNET_HEADER_BYTES + packetLength(out, at + VNET_HEADER_BYTES, written);
+    parts.push(out.subarray(at, next).toHex());
+    at = next;
+  }
+  return parts;
 }
 
 /** Asserts that exactly these packets came out, in this order. */

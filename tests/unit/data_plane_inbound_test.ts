@@ -5,11 +5,18 @@ import fc from "fast-check";
 import { sealRecord } from "../support/seal.ts";
 import { joinPieces } from "../../lib/data_plane_inbound.ts";
 import { encodeKeepalive } from "../../lib/keepalive.ts";
-import { HEADER_BYTES, OPEN_IN_FLIGHT_BYTES, REASSEMBLY_TIMEOUT_MS, TAG_BYTES } from "../../lib/limits.ts";
+import {
+  HEADER_BYTES,
+  OPEN_IN_FLIGHT_BYTES,
+  REASSEMBLY_TIMEOUT_MS,
+  TAG_BYTES,
+  VNET_HEADER_BYTES,
+} from "../../lib/limits.ts";
 import { RecordType, writeHeader, writePiece } from "../../lib/protocol.ts";
 import {
   connectedPairs,
   type DataPlanePair,
+  DEFAULT_ENGINE,
   SERVER_HOST,
   SESSION_ID,
   until,
@@ -27,6 +34,9 @@ import { check, randomSource } from "../support/property.ts";
 const connected = connectedPairs();
 
 const UP: PacketParts = { version: 4, protocol: "udp", payload: new Uint8Array(40).fill(0x55) };
+
+/** Virtio header, IPv4 header and TCP header. */
+const VNET_TCP_BYTES = VNET_HEADER_BYTES + 20 + 20;
 
 /** A datagram with any header and any payload. */
 function forge(fields: {
@@ -156,9 +166,12 @@ describe("Inbound: strangers", () => {
       );
     }
     await pair.settle();
-    const large: PacketParts = { version: 4, protocol: "tcp", payload: new Uint8Array(15_000) };
+    const large = { version: 4, protocol: "tcp", payload: new Uint8Array(15_000) } as const;
     pair.client.tun.inject(withVnet(buildPacket({ ...large, checksum: "pseudo" }), kernelVnet(large, 1300)));
-    await until(() => pair.server.tun.written.length === 1);
+    // one super-packet or, where records are small, its parts: each a record of several pieces
+    const delivered = () =>
+      pair.server.tun.written.reduce((sum, { length }) => sum + length - VNET_TCP_BYTES, 0);
+    await until(() => delivered() === large.payload.length);
     pair.clock.nowMs += REASSEMBLY_TIMEOUT_MS;
     pair.server.plane.tick();
     const drops = pair.drops(pair.server);
@@ -179,7 +192,9 @@ describe("Inbound: strangers", () => {
       return { overload, all: overload + failed };
     };
     await until(() => dropped().all === count);
-    expect(dropped().overload).toBeGreaterThanOrEqual(20);
+    // the synchronous engine has opened a record before the next one comes
+    if (DEFAULT_ENGINE === "web") expect(dropped().overload).toBeGreaterThanOrEqual(20);
+    else expect(dropped().overload).toBe(0);
     await expectUnharmed(pair);
   });
 });
