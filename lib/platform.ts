@@ -60,6 +60,11 @@ export async function withMachine(
   stack.defer(() => setup.restore(failed));
   const tun = await openTun(config.tun);
   stack.defer(() => tun.close());
+  if (process.platform === "linux" && !tun.offload) {
+    log.warn(
+      `"${tun.name}" has no offloads on this kernel: every packet costs a system call, so expect a third of the speed`,
+    );
+  }
   const stop = async (): Promise<string> => {
     ending.resolve("stopped by command");
     await restored.promise;

@@ -27,6 +27,7 @@ import {
   TUN_F_TSO6,
   TUN_F_USO4,
   TUN_F_USO6,
+  TUNGETFEATURES,
   TUNSETIFF,
   TUNSETOFFLOAD,
 } from "./libc_linux.ts";
@@ -78,13 +79,20 @@ export function openTunLinux(name: string, offload = true): TunDevice {
   const path = cString(DEVICE);
   const fd = libc.open(ptr(path), O_RDWR | O_NONBLOCK | O_CLOEXEC);
   if (fd < 0) throw openError(errno());
-  const withOffload = offload && attach(fd, name, IFF_TUN | IFF_NO_PI | IFF_VNET_HDR) === 0;
+  const withOffload =
+    offload && carriesVirtioHeaders(fd) && attach(fd, name, IFF_TUN | IFF_NO_PI | IFF_VNET_HDR) === 0;
   const failure = withOffload ? 0 : attach(fd, name, IFF_TUN | IFF_NO_PI);
   if (failure !== 0) {
     libc.close(fd);
     throw attachError(name, failure);
   }
   return { fd, name, offload: withOffload, close: () => void libc.close(fd) };
+}
+
+/** Whether devices of this kernel may carry virtio headers; one that does not even tell has none. */
+function carriesVirtioHeaders(fd: number): boolean {
+  const features = new Uint32Array(1);
+  return ioctl(fd, TUNGETFEATURES, ptr(features)) === 0 && (features[0]! & IFF_VNET_HDR) !== 0;
 }
 
 /** @returns 0 or the error number */

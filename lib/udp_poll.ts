@@ -100,6 +100,8 @@ export class PollDatagramSocket implements DatagramSocket {
   #gso = true;
   /** The last error was EMSGSIZE. */
   #tooLarge = false;
+  /** The error by which the last segmented send was refused, where that may be for the segmentation. */
+  #refusal: string | null = null;
   /** Passed to setsockopt by address, so it lives as long as the socket. */
   readonly #option = new Int32Array(1);
 
@@ -238,7 +240,16 @@ export class PollDatagramSocket implements DatagramSocket {
     const iovecs = this.#gather(header, body, tag, pieces);
     if (pieces > 1 && !this.#gso) return this.#sendOneByOne(pieces);
     const sent = this.#send(0, iovecs, pieces > 1);
-    return sent === "again" ? this.#sendOneByOne(pieces) : sent;
+    if (sent !== "again") return sent;
+    const alone = this.#sendOneByOne(pieces);
+    if (pieces > 1 && alone === "sent" && this.#refusal !== null) this.#giveUpSegmentation(this.#refusal);
+    return alone;
+  }
+
+  /** Datagrams that were refused together leave one by one: it was not their size. It is asked once and no more. */
+  #giveUpSegmentation(refusal: string): void {
+    this.#gso = false;
+    this.lastError = `sendmsg refuses UDP_SEGMENT with ${refusal}, so datagrams leave one by one from now on`;
   }
 
   sendFragments(
@@ -326,14 +337,16 @@ export class PollDatagramSocket implements DatagramSocket {
   #sendFailed(name: string, segmented: boolean): SendResult | "again" {
     // it means this datagram only if it comes again: it may be an ICMP error that waited on the socket
     this.#tooLarge = name === "EMSGSIZE";
+    if (segmented) this.#refusal = null;
     if (this.#tooLarge) return "again";
     this.lastError = `sendmsg: ${name}`;
     if (PENDING_ERRORS.has(name)) return "again";
     if (!segmented) return "failed";
-    // EIO: the outgoing device cannot segment (udp_send_skb in net/ipv4/udp.c); it is asked once and no more
-    if (name === "EIO") this.#gso = false;
-    // EINVAL: before Linux 6.13 the answer to segments that the interface does not take
-    return name === "EIO" || name === "EINVAL" ? "again" : "failed";
+    // EIO: the outgoing device or IPsec cannot segment (udp_send_skb in net/ipv4/udp.c). EINVAL: a socket without
+    // checksums, or before Linux 6.13 segments that the interface does not take
+    if (name !== "EIO" && name !== "EINVAL") return "failed";
+    this.#refusal = name;
+    return "again";
   }
 
   #sendOneByOne(pieces: number): SendResult {

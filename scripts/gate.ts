@@ -6,6 +6,7 @@
 
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { countTests, runShown } from "./test_run.ts";
 
 const ROOT = join(import.meta.dir, "..");
 
@@ -43,37 +44,11 @@ function endToEndObstacle(): string | null {
   return null;
 }
 
-/** Runs a command, shows what it prints as it comes, and returns it. */
-async function run(command: readonly string[]): Promise<{ exitCode: number; output: string }> {
-  const child = Bun.spawn([...command], { cwd: ROOT, stdin: "ignore", stdout: "pipe", stderr: "pipe" });
-  const parts: string[] = [];
-  const show = async (stream: ReadableStream<Uint8Array>): Promise<void> => {
-    const decoder = new TextDecoder();
-    for await (const chunk of stream) {
-      parts.push(decoder.decode(chunk, { stream: true }));
-      process.stdout.write(chunk);
-    }
-  };
-  await Promise.all([show(child.stdout), show(child.stderr)]);
-  return { exitCode: await child.exited, output: parts.join("") };
-}
-
-/** Adds up the lines ` 12 pass` and ` 0 fail` that `bun test` ends with. */
-function countTests(output: string): { passed: number; failed: number } {
-  const plain = Bun.stripANSI(output);
-  const sum = (word: string) =>
-    [...plain.matchAll(new RegExp(`^\\s*(\\d+) ${word}$`, "gm"))].reduce(
-      (total, match) => total + Number(match[1]),
-      0,
-    );
-  return { passed: sum("pass"), failed: sum("fail") };
-}
-
 async function perform(step: Step): Promise<Outcome> {
   const obstacle = step.obstacle?.() ?? null;
   if (obstacle !== null) return { passed: 0, failed: 1, note: `not run: ${obstacle}` };
   const started = performance.now();
-  const { exitCode, output } = await run(step.command);
+  const { exitCode, output } = await runShown(step.command, ROOT);
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
   const counted = step.tests ? countTests(output) : { passed: 0, failed: 0 };
   // A step that fails without a failed test (it did not even start) is one failure itself.

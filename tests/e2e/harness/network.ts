@@ -105,7 +105,7 @@ export class Machine {
 }
 
 /** Path of a helper program. */
-function helperPath(name: string): string {
+export function helperPath(name: string): string {
   return new URL(`../programs/${name}.ts`, import.meta.url).pathname;
 }
 

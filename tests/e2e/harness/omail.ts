@@ -5,6 +5,7 @@ import { join } from "node:path";
 import type { BackgroundProgram, CommandResult } from "./command.ts";
 import { type Machine, type Network, SERVER_ADDRESS } from "./network.ts";
 import { timeoutSeconds, until } from "./timing.ts";
+import { RUN_VARIANT, type Variant, variantCommand, variantReady } from "./variant.ts";
 
 export const PASSWORD = "correct horse battery staple";
 export const DEFAULT_TUN = "omail0";
@@ -68,6 +69,8 @@ export interface StartOptions {
   readonly stateDir?: string;
   /** Return as soon as the process exists; for starts that are expected to fail or to take long. */
   readonly waitUntilReady?: boolean;
+  /** The machine that it finds; the run's if not given. */
+  readonly variant?: Variant;
 }
 
 /** A running `omail-server` or `omail-client`. */
@@ -149,7 +152,8 @@ function start<Status>(
   const stateDir = join(network.directory, options.stateDir ?? `${machine.namespace}-${role}`);
   const argv = [executable(role), ...args, "--tun", tun, "--state-dir", stateDir];
   const env = { OMAIL_PASSWORD: options.password ?? PASSWORD };
-  const program = machine.start(`omail-${role} ${tun}`, argv, { env, cwd: network.directory });
+  const command = variantCommand(options.variant ?? RUN_VARIANT, role, argv);
+  const program = machine.start(`omail-${role} ${tun}`, command, { env, cwd: network.directory });
   return new OmailProgram<Status>(program, machine, role, tun, stateDir);
 }
 
@@ -164,7 +168,7 @@ export async function startServer(
     "--log-level": "debug",
   });
   const server = start<ServerStatus>(network, network.server, "server", options, args);
-  if (options.waitUntilReady !== false) await waitForStart(server, () => true);
+  if (options.waitUntilReady !== false) await waitForStart(server, options, () => true);
   return server;
 }
 
@@ -185,19 +189,22 @@ export async function startClient(
     ...(options.fullTunnel === true ? {} : { "--split-tunnel": SPLIT_TUNNEL }),
   });
   const client = start<ClientStatus>(network, network.client(index), "client", options, args);
-  if (options.waitUntilReady !== false) await waitForStart(client, (status) => status.state === "connected");
+  if (options.waitUntilReady !== false)
+    await waitForStart(client, options, (status) => status.state === "connected");
   return client;
 }
 
 /** Waits for readiness; a program that ends instead is an error with what it said. */
 async function waitForStart<Status>(
   started: OmailProgram<Status>,
+  options: StartOptions,
   ready: (status: Status) => boolean,
 ): Promise<void> {
   const ended = started.program.exited.then((status) => {
     throw new Error(`${started.program.title} ended with ${status}: ${started.program.output}`);
   });
   await Promise.race([started.waitForStatus("ready", ready), ended]);
+  await variantReady(options.variant ?? RUN_VARIANT, started.program);
 }
 
 /** The inner addresses of a connected client, without prefix lengths. */
