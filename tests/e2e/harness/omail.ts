@@ -29,6 +29,7 @@ export interface SessionStatus {
   readonly rxPackets: number;
   readonly txPackets: number;
   readonly datagramBytes: number | null;
+  readonly recordLimit: number;
   readonly transport: "udp" | "tcp";
   readonly state: "connected" | "silent" | "reconnecting";
 }
