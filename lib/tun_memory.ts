@@ -9,6 +9,8 @@ export class MemoryPacketDevice implements PacketDevice {
   readonly udpOffload: boolean;
   /** Every packet written, oldest first. */
   readonly written: Uint8Array[] = [];
+  /** While it is not 0, {@link write} takes nothing and answers this error number. */
+  writeError = 0;
   readonly #waiting: Uint8Array[] = [];
   #wake: ((chunk: Uint8Array | null) => void) | null = null;
   #stopped = false;
@@ -16,6 +18,11 @@ export class MemoryPacketDevice implements PacketDevice {
   constructor(offload: boolean, udpOffload = offload) {
     this.offload = offload;
     this.udpOffload = udpOffload;
+  }
+
+  /** Packets that nobody has read yet. */
+  get waitingPackets(): number {
+    return this.#waiting.length;
   }
 
   /** Makes a packet (behind its virtio header if {@link offload}) readable. */
@@ -38,6 +45,7 @@ export class MemoryPacketDevice implements PacketDevice {
   }
 
   write(bytes: Uint8Array, offset: number, length: number): number {
+    if (this.writeError !== 0) return this.writeError;
     // a copy, also of a Buffer, whose slice() is none
     this.written.push(new Uint8Array(bytes.subarray(offset, offset + length)));
     return 0;

@@ -2,14 +2,12 @@
 
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { sealRecord } from "../support/seal.ts";
 import { joinPieces } from "../../lib/data_plane_inbound.ts";
 import { encodeKeepalive } from "../../lib/keepalive.ts";
 import {
   HEADER_BYTES,
   OPEN_IN_FLIGHT_BYTES,
   REASSEMBLY_TIMEOUT_MS,
-  TAG_BYTES,
   VNET_HEADER_BYTES,
 } from "../../lib/limits.ts";
 import { RecordType, writeHeader, writePiece } from "../../lib/protocol.ts";
@@ -21,7 +19,7 @@ import {
   SESSION_ID,
   until,
 } from "../support/data_plane_pair.ts";
-import { epochKeys } from "../support/epoch_keys.ts";
+import { genuineRecord } from "../support/genuine_record.ts";
 import {
   buildPacket,
   kernelVnet,
@@ -59,12 +57,9 @@ async function sealed(
   type: RecordType,
   plaintext: Uint8Array<ArrayBuffer>,
   sequence: number,
-): Promise<Uint8Array> {
-  const { client } = await epochKeys(0);
-  const header = new Uint8Array(HEADER_BYTES);
-  writeHeader(header, 0, type, plaintext.length + TAG_BYTES, SESSION_ID, 0, 1, sequence);
-  const body = await sealRecord(client.sendKey, client.sendSalt, header, 0, plaintext);
-  return Uint8Array.of(...header, ...new Uint8Array(body));
+): Promise<Uint8Array<ArrayBuffer>> {
+  const [datagram] = await genuineRecord(type, plaintext, sequence);
+  return datagram!;
 }
 
 /** Asserts that the session works as before and was told nothing new. */
