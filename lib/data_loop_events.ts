@@ -5,15 +5,15 @@
  */
 
 import type { DataLoop, Ways } from "./data_loop.ts";
-import type { PacketDevice } from "./tun.ts";
+import type { AwaitedPacketDevice } from "./tun.ts";
 import type { DatagramSocket } from "./udp.ts";
 
 /** Drives the packet path by promises and callbacks. */
 export class EventDataLoop implements DataLoop {
-  readonly #tun: PacketDevice;
+  readonly #tun: AwaitedPacketDevice;
   readonly #udp: DatagramSocket;
 
-  constructor(tun: PacketDevice, udp: DatagramSocket) {
+  constructor(tun: AwaitedPacketDevice, udp: DatagramSocket) {
     this.#tun = tun;
     this.#udp = udp;
   }

@@ -16,18 +16,22 @@ export interface PacketDevice {
   /** Super-packets of UDP (USO) may be written; TCP's may whenever {@link offload}. */
   readonly udpOffload: boolean;
   /**
+   * Writes one packet (behind its virtio header if {@link offload}).
+   *
+   * @returns 0, or the error number
+   */
+  write(bytes: Uint8Array, offset: number, length: number): number;
+}
+
+/** A device that the event loop reads (`data_loop_events.ts`); the loop of poll(2) has a way of its own. */
+export interface AwaitedPacketDevice extends PacketDevice {
+  /**
    * Waits for packets.
    *
    * @returns one or more packets back to back (each behind its virtio header if {@link offload}), valid until the next
    * call; or null when closed
    */
   read(): Promise<Uint8Array | null>;
-  /**
-   * Writes one packet (behind its virtio header if {@link offload}).
-   *
-   * @returns 0, or the error number
-   */
-  write(bytes: Uint8Array, offset: number, length: number): number;
   /** Stops reading; the descriptor stays open. */
   stop(): void;
 }

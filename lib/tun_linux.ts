@@ -5,7 +5,6 @@
  * and routes, when its descriptor is closed, also by `kill -9`.
  */
 
-import { freeBytes } from "./bytes.ts";
 import { PrivilegeError, SystemError, UsageError } from "./errors.ts";
 import { cString, errno, errnoName, libc, type Pointer, ptr } from "./libc.ts";
 import {
@@ -31,13 +30,9 @@ import {
   TUNSETIFF,
   TUNSETOFFLOAD,
 } from "./libc_linux.ts";
-import type { ChunkReader, PacketDevice, TunDevice } from "./tun.ts";
+import type { PacketDevice, TunDevice } from "./tun.ts";
 
 const DEVICE = "/dev/net/tun";
-/** Chunks below this are joined with what was read ahead; a longer one is worth a record of its own. */
-const GATHER_BELOW_BYTES = 4_096;
-/** Bytes joined at most before the event loop gets a turn. */
-const GATHERED_BYTES = 16_384;
 /** Room for one super-packet with its virtio header. */
 const PACKET_ROOM_BYTES = 65_536 + 16;
 /**
@@ -145,11 +140,9 @@ function attachError(name: string, code: number): Error {
 }
 
 /**
- * The packet path's end of an open descriptor.
+ * The packet path's end of an open descriptor, for the loop of `data_loop_poll.ts`.
  *
- * Bun's event loop watches the descriptor through a stream, which reads ahead: so nothing else may read, or packets would
- * overtake each other. The buffer whose address the kernel gets is a field of this object, so that the collector cannot
- * free it meanwhile.
+ * The buffer whose address the kernel gets is a field of this object, so that the collector cannot free it meanwhile.
  */
 export class LinuxPacketDevice implements PacketDevice {
   readonly offload: boolean;
@@ -158,14 +151,6 @@ export class LinuxPacketDevice implements PacketDevice {
   /** What {@link readAvailable} filled. */
   readonly readBuffer = new Uint8Array(READ_BYTES);
   readonly #readAddress: number = ptr(this.readBuffer);
-  #reader: ChunkReader | null = null;
-  #chunk: Uint8Array<ArrayBuffer> | null = null;
-  readonly #gathered = new Uint8Array(GATHERED_BYTES);
-  #requested = false;
-  #arrival: Promise<void> = Promise.resolve();
-  #arrived: Uint8Array<ArrayBuffer> | null = null;
-  /** The stream has a chunk that {@link read} did not give yet: {@link #arrived}. */
-  #ahead = false;
   #writeBuffer: Uint8Array | null = null;
   #writeAddress = 0;
   #smallWrites = 0;
@@ -177,7 +162,7 @@ export class LinuxPacketDevice implements PacketDevice {
   }
 
   /**
-   * Reads what waits, packet by packet, up to a bound. Not to be mixed with {@link read}.
+   * Reads what waits, packet by packet, up to a bound.
    *
    * @returns bytes of {@link readBuffer} that now hold packets back to back; 0 when none waits
    */
@@ -191,57 +176,6 @@ export class LinuxPacketDevice implements PacketDevice {
     return end;
   }
 
-  async read(): Promise<Uint8Array | null> {
-    if (this.#chunk !== null) freeBytes(this.#chunk);
-    this.#request();
-    await this.#arrival;
-    this.#chunk = this.#takeArrived();
-    if (this.#chunk === null || this.#chunk.length >= GATHER_BELOW_BYTES) return this.#chunk;
-    return this.#gather(this.#chunk);
-  }
-
-  /**
-   * Joins a short chunk and those that the stream read ahead: under a flood of small packets it reads them one by one.
-   * Ends when nothing more waits, or enough is joined for the event loop to get a turn.
-   */
-  async #gather(first: Uint8Array): Promise<Uint8Array | null> {
-    const into = this.#gathered;
-    into.set(first);
-    let end = first.length;
-    for (;;) {
-      this.#request();
-      // the continuation of a read that was already answered runs before ours
-      await Promise.resolve();
-      await Promise.resolve();
-      if (!this.#ahead || this.#arrived === null || end + this.#arrived.length > into.length) break;
-      const next = this.#takeArrived()!;
-      into.set(next, end);
-      end += next.length;
-      freeBytes(next);
-    }
-    return into.subarray(0, end);
-  }
-
-  /** Asks the stream for its next chunk unless that was done; it may have read it already. */
-  #request(): void {
-    if (this.#requested) return;
-    this.#requested = true;
-    this.#arrival = this.#arrive();
-  }
-
-  async #arrive(): Promise<void> {
-    this.#reader ??= Bun.file(this.fd).stream().getReader();
-    const { value, done } = await this.#reader.read();
-    this.#arrived = done ? null : (value ?? null);
-    this.#ahead = true;
-  }
-
-  #takeArrived(): Uint8Array<ArrayBuffer> | null {
-    this.#requested = false;
-    this.#ahead = false;
-    return this.#arrived;
-  }
-
   write(bytes: Uint8Array, offset: number, length: number): number {
     if (this.#writeBuffer !== bytes) {
       this.#writeBuffer = bytes;
@@ -250,9 +184,5 @@ export class LinuxPacketDevice implements PacketDevice {
     if (length < SMALL_PACKET_BYTES && ++this.#smallWrites % YIELD_AFTER_PACKETS === 0) sched_yield();
     const count = Number(libc.write(this.fd, (this.#writeAddress + offset) as Pointer, length));
     return count === length ? 0 : errno();
-  }
-
-  stop(): void {
-    this.#reader?.cancel().catch(() => undefined);
   }
 }

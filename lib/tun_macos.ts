@@ -31,7 +31,7 @@ import {
   utunCalls,
 } from "./libc_macos.ts";
 import { ipVersion, packetLength } from "./packet.ts";
-import type { ChunkReader, PacketDevice, TunDevice } from "./tun.ts";
+import type { ChunkReader, AwaitedPacketDevice, TunDevice } from "./tun.ts";
 
 /** The largest IP packet; the interface's MTU keeps real ones far below. */
 const PACKET_BYTES = 65_535;
@@ -126,7 +126,7 @@ export function stripFamilies(bytes: Uint8Array): number {
  * that packets stay whole. What we write is copied to a field of this object, so that the collector cannot free it under
  * the kernel: without offloads a packet is small, and copying it costs less than gathering it from two places.
  */
-export class MacosPacketDevice implements PacketDevice {
+export class MacosPacketDevice implements AwaitedPacketDevice {
   readonly offload = false;
   readonly udpOffload = false;
   readonly #fd: number;

@@ -1,10 +1,10 @@
 /** An in-memory twin of a TUN device: what a test or a simulation puts in is read, what is written can be taken out. */
 
 import { concatBytes } from "./bytes.ts";
-import type { PacketDevice } from "./tun.ts";
+import type { AwaitedPacketDevice } from "./tun.ts";
 
 /** Packets go in by {@link inject} and come out of {@link written}. */
-export class MemoryPacketDevice implements PacketDevice {
+export class MemoryPacketDevice implements AwaitedPacketDevice {
   readonly offload: boolean;
   readonly udpOffload: boolean;
   /** Every packet written, oldest first. */

@@ -2,6 +2,19 @@
 
 import type { HostPort } from "./address.ts";
 
+/**
+ * Errors that an ICMP message left on the socket (ip(7), IP_RECVERR): the next call reports and clears them, whoever it
+ * is for. Without a second try anybody's "port unreachable" would cost somebody else a record.
+ */
+export const PENDING_ERRORS: ReadonlySet<string> = new Set([
+  "ECONNREFUSED",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "EHOSTDOWN",
+  "ECONNRESET",
+  "EPROTO",
+]);
+
 /** What became of a send. */
 export type SendResult = "sent" | "full" | "failed" | "too-large";
 
@@ -41,13 +54,7 @@ export interface DatagramSocket {
     to: HostPort,
   ): SendResult;
   /** Sends a record that is "too-large" all the same: its datagrams may be fragmented on the way. */
-  sendFragments(
-    header: Uint8Array,
-    body: Uint8Array<ArrayBuffer>,
-    tag: Uint8Array | null,
-    pieces: number,
-    to: HostPort,
-  ): SendResult;
+  sendFragments(...record: Parameters<DatagramSocket["sendRecord"]>): SendResult;
   /** Registers the receiver of datagrams. */
   onReceive(receive: ReceiveDatagrams): void;
   /** Registers who is told that sending is possible again. */

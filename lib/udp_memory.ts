@@ -56,37 +56,20 @@ export class MemoryDatagramSocket implements DatagramSocket {
 
   sendRecord(
     header: Uint8Array,
-    body: Uint8Array,
+    body: Uint8Array<ArrayBuffer>,
     tag: Uint8Array | null,
     pieces: number,
     to: HostPort,
   ): SendResult {
-    return this.#sendRecord(header, body, tag, pieces, to, this.maxBytes);
+    const datagramBytes = HEADER_BYTES + pieceSize(body.length + (tag?.length ?? 0), pieces);
+    return datagramBytes > this.maxBytes ? "too-large" : this.sendFragments(header, body, tag, pieces, to);
   }
 
-  sendFragments(
-    header: Uint8Array,
-    body: Uint8Array,
-    tag: Uint8Array | null,
-    pieces: number,
-    to: HostPort,
-  ): SendResult {
-    return this.#sendRecord(header, body, tag, pieces, to, Infinity);
-  }
-
-  #sendRecord(
-    header: Uint8Array,
-    body: Uint8Array,
-    tag: Uint8Array | null,
-    pieces: number,
-    to: HostPort,
-    maxBytes: number,
-  ): SendResult {
+  sendFragments(...[header, body, tag, pieces, to]: Parameters<DatagramSocket["sendRecord"]>): SendResult {
     const out = new Uint8Array(MAX_SEND_BYTES);
     const end = writeDatagrams(out, header, body, tag, pieces);
-    const segmentBytes = HEADER_BYTES + pieceSize(body.length + (tag?.length ?? 0), pieces);
-    if (segmentBytes > maxBytes) return "too-large";
-    return this.send(out.subarray(0, end), segmentBytes, to.host, to.port);
+    const datagramBytes = HEADER_BYTES + pieceSize(body.length + (tag?.length ?? 0), pieces);
+    return this.send(out.subarray(0, end), datagramBytes, to.host, to.port);
   }
 
   /** Sends raw bytes as datagrams of `segmentBytes` each, the last one possibly shorter. */

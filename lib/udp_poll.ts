@@ -31,21 +31,17 @@ import {
 import { HEADER_BYTES, MAX_PIECES } from "./limits.ts";
 import { pieceSize, writePiece } from "./protocol.ts";
 import { AF_INET6, decodeSockaddr, encodeSockaddr, SOCKADDR_IN6_BYTES } from "./sockaddr_linux.ts";
-import type { DatagramSocket, ReceiveDatagrams, ReceiveRecord, SendResult } from "./udp.ts";
+import {
+  type DatagramSocket,
+  PENDING_ERRORS,
+  type ReceiveDatagrams,
+  type ReceiveRecord,
+  type SendResult,
+} from "./udp.ts";
 import { RECEIVE_BYTES, ScatterLayout } from "./udp_scatter.ts";
 
 /** Peers whose names are remembered; a flood from many addresses empties the memory instead of growing it. */
 const REMEMBERED_PEERS = 1_024;
-
-/** Errors of an earlier datagram that the next call reports and clears (ip(7)). */
-const PENDING_ERRORS = new Set([
-  "ECONNREFUSED",
-  "EHOSTUNREACH",
-  "ENETUNREACH",
-  "EHOSTDOWN",
-  "ECONNRESET",
-  "EPROTO",
-]);
 
 const IOVEC_BYTES = 16;
 /** One for each header, one for each piece, one for the tag, and one for a tag that a piece boundary divides. */

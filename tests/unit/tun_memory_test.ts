@@ -1,4 +1,4 @@
-/** The in-memory TUN keeps the promises of `PacketDevice`. */
+/** The in-memory TUN keeps the promises of `AwaitedPacketDevice`. */
 
 import { describe, expect, test } from "bun:test";
 import { MemoryPacketDevice } from "../../lib/tun_memory.ts";

@@ -1,7 +1,9 @@
-/** Real UDP on loopback: segments leave and arrive whole, whatever the kernel joins on the way. */
+/** Real UDP on loopback by Bun: records leave datagram by datagram and arrive whole, whatever the kernel joins. */
 
 import { afterEach, describe, expect, test } from "bun:test";
 import { SystemError } from "../../lib/errors.ts";
+import { HEADER_BYTES, MAX_RECORD_BYTES } from "../../lib/limits.ts";
+import { RecordType, writeDatagrams, writeHeader } from "../../lib/protocol.ts";
 import type { DatagramSocket } from "../../lib/udp.ts";
 import { type BunDatagramSocket, openUdp } from "../../lib/udp_bun.ts";
 
@@ -40,52 +42,48 @@ function collect(socket: DatagramSocket) {
 const pattern = (length: number, first = 0) => new Uint8Array(length).map((_, i) => first + i * 7 + (i >> 8));
 
 describe("openUdp", () => {
-  test("one large send leaves as many datagrams and arrives in order", async () => {
-    const [a, b] = [await open("127.0.0.1"), await open("127.0.0.1")];
-    const { bytes, senders } = collect(b);
-    const sent = pattern(44 * 1452 - 500);
-    expect(a.send(sent, 1452, "127.0.0.1", b.port)).toBe("sent");
-    expect(Buffer.compare(await bytes(sent.length), sent)).toBe(0);
-    expect([...senders]).toEqual([`127.0.0.1 ${a.port}`]);
-  });
-
-  test("sizes may change from send to send: nothing is cut where it should not be", async () => {
-    const [a, b] = [await open("127.0.0.1"), await open("127.0.0.1")];
-    const { bytes } = collect(b);
-    const sends: [number, number][] = [
-      [100, 100],
-      [3000, 1000],
-      [900, 1400],
-      [1400, 1400],
-      [2999, 1000],
-      [1001, 1001],
-      [5000, 700],
-      [40, 40],
-    ];
-    let all = new Uint8Array(0);
-    for (const [length, segment] of sends) {
-      const sent = pattern(length, segment);
-      expect(a.send(sent, segment, "127.0.0.1", b.port)).toBe("sent");
-      all = Uint8Array.of(...all, ...sent);
-      // in between, or the kernel may join datagrams of different sends
-      expect((await bytes(all.length)).length).toBe(all.length);
-    }
-    expect(Buffer.compare(await bytes(all.length), all)).toBe(0);
-  });
+  test.each([true, false])(
+    "a record leaves as its datagrams and arrives in order (tag apart: %p)",
+    async (apart) => {
+      const [a, b] = [await open("127.0.0.1"), await open("127.0.0.1")];
+      const { bytes, senders } = collect(b);
+      let all = new Uint8Array(0);
+      for (const [length, pieces] of [
+        [17, 1],
+        [1436, 1],
+        [2873, 3],
+        [62_026, 44],
+        [MAX_RECORD_BYTES, 45],
+      ] as const) {
+        const header = new Uint8Array(HEADER_BYTES);
+        writeHeader(header, 0, RecordType.data, length, 9, 1, pieces, 5);
+        const sealed = pattern(length, pieces);
+        const [body, tag] = apart ? [sealed.slice(0, -16), sealed.slice(-16)] : [sealed, null];
+        expect(a.sendRecord(header, body, tag, pieces, { host: "127.0.0.1", port: b.port })).toBe("sent");
+        const wire = new Uint8Array(length + pieces * HEADER_BYTES);
+        writeDatagrams(wire, header, sealed, null, pieces);
+        all = Uint8Array.of(...all, ...wire);
+        // in between, or the socket's buffer may be full
+        expect((await bytes(all.length)).length).toBe(all.length);
+      }
+      expect(Buffer.compare(await bytes(all.length), all)).toBe(0);
+      expect([...senders]).toEqual([`127.0.0.1 ${a.port}`]);
+    },
+  );
 
   test("the sent buffer may be used again at once", async () => {
     const [a, b] = [await open("127.0.0.1"), await open("127.0.0.1")];
     const { bytes } = collect(b);
-    const sent = pattern(3000);
-    a.send(sent, 1000, "127.0.0.1", b.port);
+    const sent = pattern(1000);
+    a.send(sent, "127.0.0.1", b.port);
     sent.fill(0);
-    expect(Buffer.compare(await bytes(3000), pattern(3000))).toBe(0);
+    expect(Buffer.compare(await bytes(1000), pattern(1000))).toBe(0);
   });
 
   test("an empty host hears both families, and names an IPv4 sender as IPv4", async () => {
     const [a, b] = [await open("127.0.0.1"), await open("")];
     const { bytes, senders } = collect(b);
-    a.send(pattern(10), 10, "127.0.0.1", b.port);
+    a.send(pattern(10), "127.0.0.1", b.port);
     await bytes(10);
     expect([...senders]).toEqual([`127.0.0.1 ${a.port}`]);
   });
@@ -93,7 +91,7 @@ describe("openUdp", () => {
   test("an empty host can answer an IPv4 peer under the address that it saw", async () => {
     const [a, b] = [await open("127.0.0.1"), await open("")];
     const { bytes } = collect(a);
-    expect(b.send(pattern(3000), 1000, "127.0.0.1", a.port)).toBe("sent");
+    expect(b.send(pattern(3000), "127.0.0.1", a.port)).toBe("sent");
     expect((await bytes(3000)).length).toBe(3000);
   });
 
@@ -103,9 +101,9 @@ describe("openUdp", () => {
     gone.close();
     opened.splice(opened.indexOf(gone), 1);
     const { bytes } = collect(b);
-    for (let i = 0; i < 3; i++) a.send(pattern(10), 10, "127.0.0.1", port);
+    for (let i = 0; i < 3; i++) a.send(pattern(10), "127.0.0.1", port);
     await Bun.sleep(20);
-    expect(a.send(pattern(10), 10, "127.0.0.1", b.port)).toBe("sent");
+    expect(a.send(pattern(10), "127.0.0.1", b.port)).toBe("sent");
     expect((await bytes(10)).length).toBe(10);
   });
 
@@ -116,16 +114,16 @@ describe("openUdp", () => {
     opened.splice(opened.indexOf(gone), 1);
     const { bytes } = collect(b);
     for (let i = 0; i < 20; i++) {
-      a.send(pattern(10), 10, "127.0.0.1", port);
-      expect(a.send(pattern(10), 10, "127.0.0.1", b.port)).toBe("sent");
+      a.send(pattern(10), "127.0.0.1", port);
+      expect(a.send(pattern(10), "127.0.0.1", b.port)).toBe("sent");
     }
     expect((await bytes(200)).length).toBe(200);
   });
 
   test("send: an address that cannot be reached is a failure with a reason, not an exception", async () => {
     const a = await open("127.0.0.1");
-    expect(a.send(pattern(10), 10, "192.0.2.1", 9)).not.toBe("full");
-    expect(a.send(new Uint8Array(65_600), 65_600, "127.0.0.1", a.port)).toBe("failed");
+    expect(a.send(pattern(10), "192.0.2.1", 9)).not.toBe("full");
+    expect(a.send(new Uint8Array(65_600), "127.0.0.1", a.port)).toBe("failed");
     expect(a.lastError).not.toBeNull();
   });
 
