@@ -22,6 +22,9 @@ const MTU_BYTES = 1420;
 /** Clients that start at the same time: each stretches its password. */
 const STARTED_TOGETHER = 4;
 
+/** Above what `calm_delay.ts` and `calm_share.ts` make a second. */
+const LOGINS_PER_ADDRESS = 200;
+
 /** @param root the directory of the two executables */
 export function omail(name: string, root: string, engine: Engine): Peer {
   const server = join(root, "omail-server");
@@ -66,6 +69,8 @@ async function startOmail(bed: Testbed, server: string, client: string, engine: 
     return [...tun, "--state-dir", stateDir(side), "--engine", engine];
   };
   const listen = ["--address", `:${OMAIL_PORT}`, "--tun-ip", `${INNER_SERVER}/24`];
+  // the log-ins of `bench:calm` all come from one address
+  listen.push("--handshake-rate", String(LOGINS_PER_ADDRESS));
   const programs = [bed.start("server", [server, ...listen, ...common("server")], env)];
   await bed.until("omail-server listens", () => bed.isListening(OMAIL_PORT));
   const startClient = async (side: Side): Promise<void> => {
