@@ -6,12 +6,8 @@ import { countText, markdownTable, numberText, ratioText } from "./table.ts";
 import type { Path, Testbed } from "./testbed.ts";
 import type { Tunnel } from "./tunnel.ts";
 
-/** A column of the table. */
-export interface Column {
-  readonly key: string;
-  /** What it is, with its unit. */
-  readonly label: string;
-}
+/** Columns of the table: by the figure's key what it is, with its unit. */
+export type Columns = Readonly<Record<string, string>>;
 
 /** A running tunnel that a scenario measures. */
 export interface Running {
@@ -36,7 +32,7 @@ export interface Scenario {
   readonly title: string;
   /** What is done, for the reader of the document. */
   readonly about: string;
-  readonly columns: readonly Column[];
+  readonly columns: Columns;
   /** Peers that the question makes sense for. */
   readonly peers: readonly string[];
   /** Clients that it needs; one if not given. */
@@ -75,19 +71,17 @@ function cellText(value: number | null): string {
 
 /** A row for each peer, then the ratios of ours to `base`, where it was measured. */
 export function foundTable(
-  columns: readonly Column[],
+  columns: Columns,
   peers: readonly string[],
   rounds: readonly FoundRound[],
   base: string,
 ): string {
-  const rows = peers.map((peer) => [
-    peer,
-    ...columns.map(({ key }) => cellText(medianFound(rounds, peer, key))),
-  ]);
+  const keys = Object.keys(columns);
+  const rows = peers.map((peer) => [peer, ...keys.map((key) => cellText(medianFound(rounds, peer, key)))]);
   const compared = peers.includes(base) ? peers.filter((peer) => peer.startsWith("omail")) : [];
   const ratios = compared.map((peer) => [
     `${peer} / ${base}`,
-    ...columns.map(({ key }) => ratioText(ratioFound(rounds, peer, base, key))),
+    ...keys.map((key) => ratioText(ratioFound(rounds, peer, base, key))),
   ]);
-  return markdownTable(["median", ...columns.map(({ label }) => label)], [...rows, ...ratios]);
+  return markdownTable(["median", ...Object.values(columns)], [...rows, ...ratios]);
 }

@@ -30,13 +30,13 @@ export const adapt: Scenario = {
     `One TCP upload of ${END_S} s; from ${LOSS_FROM_S} s to ${LOSS_TO_S} s, ${LOSS_PERCENT} % of the outer datagrams are lost each way. ` +
     `Adapted is when the client's record limit is at most ${ADAPTED_BYTES.toLocaleString("en-US")} bytes ` +
     "(a tenth of the records lost), recovered when it is nine tenths of what it was before; the limit is asked of the running client ten times a second.",
-  columns: [
-    { key: "adapted", label: "adapted after (s)" },
-    { key: "recovered", label: "recovered after (s)" },
-    { key: "before", label: "before (Mbit/s)" },
-    { key: "during", label: "during" },
-    { key: "after", label: "after" },
-  ],
+  columns: {
+    adapted: "adapted after (s)",
+    recovered: "recovered after (s)",
+    before: "before (Mbit/s)",
+    during: "during",
+    after: "after",
+  },
   peers: TUNNELS,
   measure: async (running) => {
     const { bed, tunnel } = running;

@@ -1,6 +1,6 @@
 /** Scenarios that measure delay: voice beside a download, many log-ins, pauses, packets at a fixed pace. */
 
-import { type Column, EVERYTHING, OMAIL_PEERS, type Running, type Scenario, TUNNELS } from "./calm.ts";
+import { type Columns, EVERYTHING, OMAIL_PEERS, type Running, type Scenario, TUNNELS } from "./calm.ts";
 import { logInMany } from "./login_load.ts";
 import { percentile } from "./statistics.ts";
 import { ping, type PingOptions, summarizePing, tcp, udp } from "./traffic.ts";
@@ -24,11 +24,11 @@ export function loadSeconds(seconds: number): number {
   return seconds + Math.ceil((2 * LOAD_MARGIN_MS) / 1000);
 }
 
-function delayColumns(prefix: string, label: string): readonly Column[] {
-  return [
-    { key: `${prefix}P50`, label: `${label}, p50 (µs)` },
-    { key: `${prefix}P99`, label: `p99` },
-  ];
+function delayColumns(prefix: string, label: string): Columns {
+  return {
+    [`${prefix}P50`]: `${label}, p50 (µs)`,
+    [`${prefix}P99`]: "p99",
+  };
 }
 
 function delays(prefix: string, timesUs: readonly number[]): Record<string, number | null> {
@@ -44,12 +44,12 @@ export const voice: Scenario = {
   about:
     "Round trip of 50 ICMP echo packets a second of 200 bytes, alone and beside one TCP download at full speed. " +
     "The kernels answer and take the time, so that no program's wake-up but the tunnel's is counted.",
-  columns: [
+  columns: {
     ...delayColumns("alone", "alone"),
     ...delayColumns("beside", "beside a download"),
-    { key: "downMbps", label: "download (Mbit/s)" },
-    { key: "lostPercent", label: "lost (%)" },
-  ],
+    downMbps: "download (Mbit/s)",
+    lostPercent: "lost (%)",
+  },
   peers: EVERYTHING,
   measure: async (running) => {
     const { bed, tunnel, options } = running;
@@ -78,13 +78,13 @@ export const logins: Scenario = {
   about:
     `Round trip of 100 pings a second through a connected client, quiet and while ${LOGINS_PER_SECOND} other clients a ` +
     "second log in (TLS 1.3, SCRAM, X25519 with ML-KEM-768) and leave again, all from one program on the same machine.",
-  columns: [
+  columns: {
     ...delayColumns("quiet", "quiet"),
     ...delayColumns("beside", "during log-ins"),
-    { key: "longest", label: "longest" },
-    { key: "perSecond", label: "log-ins a second" },
-    { key: "loginMs", label: "a log-in, p50 (ms)" },
-  ],
+    longest: "longest",
+    perSecond: "log-ins a second",
+    loginMs: "a log-in, p50 (ms)",
+  },
   peers: OMAIL_PEERS,
   measure: async (running) => {
     const { bed, tunnel, options } = running;
@@ -115,14 +115,14 @@ export const pauses: Scenario = {
   about:
     "A ping each millisecond beside a TCP upload of 100 Mbit/s: what stops the packet path for a while (a collection, a " +
     "turn of the event loop) shows as round trips of that length. What veth shows is the machine's own.",
-  columns: [
-    { key: "p50", label: "p50 (µs)" },
-    { key: "p99", label: "p99" },
-    { key: "p999", label: "p99.9" },
-    { key: "longest", label: "longest" },
-    ...PAUSES_MS.map((ms) => ({ key: `over${ms}`, label: `over ${ms} ms (pings)` })),
-    { key: "lostPercent", label: "lost (%)" },
-  ],
+  columns: {
+    p50: "p50 (µs)",
+    p99: "p99",
+    p999: "p99.9",
+    longest: "longest",
+    ...Object.fromEntries(PAUSES_MS.map((ms) => [`over${ms}`, `over ${ms} ms (pings)`])),
+    lostPercent: "lost (%)",
+  },
   peers: EVERYTHING,
   measure: async (running) => {
     const { bed, tunnel, options } = running;
@@ -153,11 +153,11 @@ export const pace: Scenario = {
   title: "UDP at 1 Gbit/s in packets of 1,200 bytes: loss and jitter",
   about:
     "iperf3 sends UDP packets of 1,200 bytes at 1 Gbit/s; loss and jitter (RFC 1889) are what its receiver saw.",
-  columns: [
-    { key: "mbps", label: "delivered (Mbit/s)" },
-    { key: "lostPercent", label: "lost (%)" },
-    { key: "jitterUs", label: "jitter (µs)" },
-  ],
+  columns: {
+    mbps: "delivered (Mbit/s)",
+    lostPercent: "lost (%)",
+    jitterUs: "jitter (µs)",
+  },
   peers: EVERYTHING,
   measure: async ({ bed, tunnel, options }) => {
     const result = await udp(bed, tunnel.target, {
@@ -176,11 +176,11 @@ export const bottleneck: Scenario = {
   about:
     "A token bucket (tc tbf, 30 ms of queue) each way on the outer path, and one TCP upload at full speed through it. The " +
     "share is that of the bottleneck; headers of the tunnel and of IP belong to the rest.",
-  columns: [
-    { key: "mbps", label: "TCP up (Mbit/s)" },
-    { key: "share", label: "of the bottleneck (%)" },
+  columns: {
+    mbps: "TCP up (Mbit/s)",
+    share: "of the bottleneck (%)",
     ...delayColumns("beside", "ping beside it"),
-  ],
+  },
   peers: EVERYTHING,
   paths: ["50mbit", "200mbit"].map((rate) => ({ lossPercent: 0, congestion: "cubic", rate })),
   measure: async (running) => {
@@ -199,12 +199,12 @@ export const idle: Scenario = {
   title: "ping of an idle client beside one at full speed, with --clients sessions",
   about:
     "Round trip of 100 pings a second of one client: with nobody else busy, beside a download and beside an upload of another.",
-  columns: [
-    { key: "sessions", label: "sessions" },
+  columns: {
+    sessions: "sessions",
     ...delayColumns("quiet", "quiet"),
     ...delayColumns("down", "beside a download"),
     ...delayColumns("up", "beside an upload"),
-  ],
+  },
   peers: TUNNELS,
   clients: ({ clients }) => Math.max(2, clients),
   measure: async (running) => {

@@ -1,6 +1,6 @@
 /** Scenarios of many clients and long runs: fairness, and memory over time. */
 
-import { OMAIL_PEERS, type Running, type Scenario, TUNNELS } from "./calm.ts";
+import { type Columns, OMAIL_PEERS, type Running, type Scenario, TUNNELS } from "./calm.ts";
 import { logInMany } from "./login_load.ts";
 import { rssMib } from "./process_usage.ts";
 import { driftPercent, jainIndex, median } from "./statistics.ts";
@@ -12,15 +12,15 @@ export const fairness: Scenario = {
   about:
     "All clients upload at the same time, then all download: Jain's index of their shares (1 is equal, 1/n is one has all), " +
     "the sum, and the smallest share against an equal one.",
-  columns: [
-    { key: "clients", label: "clients" },
-    { key: "upJain", label: "up, Jain" },
-    { key: "upMbps", label: "sum (Mbit/s)" },
-    { key: "upLeast", label: "least share (%)" },
-    { key: "downJain", label: "down, Jain" },
-    { key: "downMbps", label: "sum (Mbit/s)" },
-    { key: "downLeast", label: "least share (%)" },
-  ],
+  columns: {
+    clients: "clients",
+    upJain: "up, Jain",
+    upMbps: "sum (Mbit/s)",
+    upLeast: "least share (%)",
+    downJain: "down, Jain",
+    downMbps: "sum (Mbit/s)",
+    downLeast: "least share (%)",
+  },
   peers: TUNNELS,
   clients: ({ clients }) => clients,
   measure: async (running) => {
@@ -54,22 +54,27 @@ function shareFigures(prefix: string, mbps: readonly number[]): Record<string, n
 const WARM_UP = 0.1;
 const SAMPLE_MS = 500;
 
+function memoryColumns(side: string): Columns {
+  return {
+    [`${side}First`]: `${side}, first (MiB)`,
+    [`${side}Last`]: "last",
+    [`${side}Most`]: "most",
+    [`${side}Drift`]: "growth (%)",
+  };
+}
+
 export const memory: Scenario = {
   name: "memory",
   title: "resident memory over --minutes at full speed, both ways",
   about:
     "Resident memory, sampled twice a second, while TCP runs both ways at full speed: median of the first tenth after a " +
     "warm-up of a tenth, median of the last tenth, the most, and the growth between the two medians.",
-  columns: [
-    { key: "minutes", label: "minutes" },
-    { key: "mbps", label: "Mbit/s" },
-    ...["client", "server"].flatMap((side) => [
-      { key: `${side}First`, label: `${side}, first (MiB)` },
-      { key: `${side}Last`, label: "last" },
-      { key: `${side}Most`, label: "most" },
-      { key: `${side}Drift`, label: "growth (%)" },
-    ]),
-  ],
+  columns: {
+    minutes: "minutes",
+    mbps: "Mbit/s",
+    ...memoryColumns("client"),
+    ...memoryColumns("server"),
+  },
   peers: TUNNELS,
   measure: async ({ bed, tunnel, options }) => {
     const samples: Record<"client" | "server", number[]> = { client: [], server: [] };
@@ -115,14 +120,14 @@ export const connects: Scenario = {
   about:
     'Clients log in and leave again, one after the other; the server\'s resident memory after each tenth of them: "early" ' +
     'is the median after the second to the fourth tenth, "late" that after the last two.',
-  columns: [
-    { key: "done", label: "log-ins" },
-    { key: "perSecond", label: "a second" },
-    { key: "before", label: "before (MiB)" },
-    { key: "early", label: "early" },
-    { key: "late", label: "late" },
-    { key: "growth", label: "growth (%)" },
-  ],
+  columns: {
+    done: "log-ins",
+    perSecond: "a second",
+    before: "before (MiB)",
+    early: "early",
+    late: "late",
+    growth: "growth (%)",
+  },
   peers: OMAIL_PEERS,
   measure: async (running) => {
     const { programs } = running.tunnel;

@@ -13,8 +13,8 @@ import { networkTest } from "./harness.ts";
 import { command } from "./harness/command.ts";
 import { type Machine, type Network, WEB_ADDRESS, WEB_ADDRESS6 } from "./harness/network.ts";
 import { startClient, startServer } from "./harness/omail.ts";
-import { timeoutSeconds, until } from "./harness/timing.ts";
-import { iperf, startIperfServer } from "./harness/traffic.ts";
+import { timeoutSeconds } from "./harness/timing.ts";
+import { iperf, startIperfServer, untilListening } from "./harness/traffic.ts";
 
 const LAN = { gateway: "192.168.77.1", host: "192.168.77.2", gateway6: "fd77::1", host6: "fd77::2" };
 const PORT = "9000";
@@ -95,9 +95,7 @@ networkTest(
       }
       await web.kill();
       const answerer = network.internet.startHelper("udp_bursts", "answer", target, PORT);
-      await until("the answerer", timeoutSeconds(5), async () =>
-        answerer.output.includes("listening") ? true : undefined,
-      );
+      await untilListening(answerer);
       const bursts = ["ask", target, PORT];
       const { received } = (await lan.runHelper("udp_bursts", bursts, timeoutSeconds(15))) as {
         received: number;

@@ -17,7 +17,7 @@ import {
 } from "./harness/network.ts";
 import { INNER_SERVER, startClient, startServer } from "./harness/omail.ts";
 import { timeoutSeconds, until } from "./harness/timing.ts";
-import { curl, ping } from "./harness/traffic.ts";
+import { curl, ping, startWebServer } from "./harness/traffic.ts";
 
 const GATEWAY = "100.64.1.1";
 const GATEWAY6 = "2001:db8:1::1";
@@ -43,10 +43,7 @@ function leaving(packets: readonly Uint8Array[]): string[] {
 async function startWeb(network: Network): Promise<void> {
   const path = join(network.directory, "file");
   writeFileSync(path, "x");
-  const web = network.internet.startHelper("web_server", path);
-  await until("the web server", timeoutSeconds(5), async () =>
-    web.output.includes("listening") ? true : undefined,
-  );
+  await startWebServer(network.internet, path);
 }
 
 networkTest("full tunnel: the local network is reachable only with --allow-lan", {}, async (network) => {

@@ -3,7 +3,6 @@
 import { expect } from "bun:test";
 import { join } from "node:path";
 import { networkTest } from "./harness.ts";
-import { command } from "./harness/command.ts";
 import { Capture, packetAddresses } from "./harness/capture.ts";
 import { machineState } from "./harness/machine_state.ts";
 import {
@@ -17,19 +16,15 @@ import {
   WEB_ADDRESS6,
 } from "./harness/network.ts";
 import { startClient, startServer } from "./harness/omail.ts";
-import { timeoutSeconds, until } from "./harness/timing.ts";
-import { curl, sha256OfFile } from "./harness/traffic.ts";
+import { timeoutSeconds } from "./harness/timing.ts";
+import { curl, randomFile, sha256OfFile, startWebServer } from "./harness/traffic.ts";
 
 const FILE_MEGABYTES = 100;
 
 /** Starts the web server in the internet with a file of random bytes and returns the file's path. */
-async function startWebServer(network: Network, megabytes: number): Promise<string> {
-  const path = join(network.directory, "file");
-  await command(["dd", "if=/dev/urandom", `of=${path}`, "bs=1M", `count=${megabytes}`]);
-  const web = network.internet.startHelper("web_server", path);
-  await until("the web server", timeoutSeconds(5), async () =>
-    web.output.includes("listening") ? true : undefined,
-  );
+async function serveFile(network: Network, megabytes: number): Promise<string> {
+  const path = await randomFile(network.directory, megabytes);
+  await startWebServer(network.internet, path);
   return path;
 }
 
@@ -46,7 +41,7 @@ networkTest(
   "full tunnel: 100 MB by curl through NAT, checksum equal",
   { limitSeconds: 60 },
   async (network) => {
-    const original = await startWebServer(network, FILE_MEGABYTES);
+    const original = await serveFile(network, FILE_MEGABYTES);
     await startServer(network, { args: ["--nat"] });
     await startClient(network, 0, { fullTunnel: true });
     const copy = join(network.directory, "copy");
@@ -60,7 +55,7 @@ networkTest(
   {},
   async (network) => {
     const client = network.client(0);
-    await startWebServer(network, 1);
+    await serveFile(network, 1);
     const own = [clientAddress(0), clientAddress6(0)];
     const before = await machineState(client);
     expect(await seenAs(client)).toEqual(own);
@@ -81,7 +76,7 @@ networkTest(
   async (network) => {
     const client = network.client(0);
     await client.run(["sh", "-c", "for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 1 >$f; done"]);
-    await startWebServer(network, 1);
+    await serveFile(network, 1);
     await startServer(network, { args: ["--nat"] });
     await startClient(network, 0, { fullTunnel: true });
     for (const protocol of ["udp", "tcp"]) {
@@ -105,7 +100,7 @@ networkTest(
 
 networkTest("full tunnel: --exclude stays outside", {}, async (network) => {
   const client = network.client(0);
-  await startWebServer(network, 1);
+  await serveFile(network, 1);
   await startServer(network, { args: ["--nat"] });
   await startClient(network, 0, { fullTunnel: true, args: ["--exclude", `${WEB_ADDRESS}/32`] });
   expect(await seenAs(client)).toEqual([clientAddress(0), SERVER_ADDRESS6]);

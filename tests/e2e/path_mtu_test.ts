@@ -15,7 +15,7 @@ import {
   startServer,
 } from "./harness/omail.ts";
 import { timeoutSeconds, until } from "./harness/timing.ts";
-import { curl, iperf, ping, sha256OfFile, startIperfServer } from "./harness/traffic.ts";
+import { curl, iperf, ping, sha256OfFile, startIperfServer, startWebServer } from "./harness/traffic.ts";
 
 /** Longest IP packet that the narrow router forwards, and the UDP payload that fits it. */
 const HOLE_BYTES = 1_300;
@@ -93,13 +93,6 @@ async function randomFile(network: Network, name: string, megabytes: number): Pr
   const path = join(network.directory, name);
   await command(["dd", "if=/dev/urandom", `of=${path}`, "bs=1000000", `count=${megabytes}`]);
   return path;
-}
-
-async function startWebServer(machine: Machine, path: string): Promise<void> {
-  const web = machine.startHelper("web_server", path);
-  await until("the web server", timeoutSeconds(5), async () =>
-    web.output.includes("listening") ? true : undefined,
-  );
 }
 
 /** Pings larger than any datagram, and as large as the inner MTU allows, both with DF set. */

@@ -16,7 +16,7 @@ import {
   startServer,
 } from "./harness/omail.ts";
 import { timeoutSeconds, until } from "./harness/timing.ts";
-import { ping } from "./harness/traffic.ts";
+import { ping, startWebServer, untilListening } from "./harness/traffic.ts";
 
 /** Ports that are listened on: by the web server, and on the server itself. */
 const WEB_PORT = 80;
@@ -46,14 +46,10 @@ async function connects(machine: Machine, address: string, port: number): Promis
 async function listen(network: Network): Promise<void> {
   const file = join(network.directory, "file");
   await Bun.write(file, "x");
-  const web = network.internet.startHelper("web_server", file);
+  await startWebServer(network.internet, file);
   const script = `Bun.serve({ port: ${OWN_PORT}, hostname: "::", fetch: () => new Response("x") }); console.log("listening")`;
   const own = network.server.start("server's own service", [process.execPath, "-e", script]);
-  for (const program of [web, own]) {
-    await until("a service to listen", timeoutSeconds(10), async () =>
-      program.output.includes("listening") ? true : undefined,
-    );
-  }
+  await untilListening(own);
 }
 
 const USERS = ["alice", "bob"]

@@ -3,23 +3,18 @@
 import { expect } from "bun:test";
 import { join } from "node:path";
 import { networkTest } from "./harness.ts";
-import { command } from "./harness/command.ts";
 import type { Machine, Network } from "./harness/network.ts";
 import { INNER_SERVER, innerAddresses, startClient, startServer } from "./harness/omail.ts";
 import { timeoutSeconds, until } from "./harness/timing.ts";
-import { ping, sha256OfFile } from "./harness/traffic.ts";
+import { ping, randomFile, sha256OfFile, startWebServer } from "./harness/traffic.ts";
 
 /** The required figure; not a time-out, so it is not scaled. */
 const MAX_PAUSE_MS = 300;
 
 /** Serves a file of random bytes on the server's machine. */
 async function serveFile(network: Network, megabytes: number): Promise<string> {
-  const path = join(network.directory, "file");
-  await command(["dd", "if=/dev/urandom", `of=${path}`, "bs=1M", `count=${megabytes}`]);
-  const web = network.server.startHelper("web_server", path);
-  await until("the web server", timeoutSeconds(5), async () =>
-    web.output.includes("listening") ? true : undefined,
-  );
+  const path = await randomFile(network.directory, megabytes);
+  await startWebServer(network.server, path);
   return path;
 }
 

@@ -43,10 +43,10 @@ test.each([
 });
 
 describe("foundTable()", () => {
-  const columns = [
-    { key: "delay", label: "delay (µs)" },
-    { key: "count", label: "count" },
-  ];
+  const columns = {
+    delay: "delay (µs)",
+    count: "count",
+  };
   const rounds: readonly FoundRound[] = [
     { base: { figures: { delay: 10.5, count: 4 } }, omail: { figures: { delay: 21, count: null } } },
     { base: { figures: { delay: 20, count: 4 } } },

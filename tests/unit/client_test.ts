@@ -102,30 +102,31 @@ test("startClient() refuses a server that does not know the password", async () 
   expect(client.connected).toEqual([]);
 });
 
-test("startClient() warns of a new certificate that comes with a good proof", async () => {
+/** A client whose server has stopped, and what another one at its place begins with: a certificate of its own. */
+async function clientOfStopped() {
   const { makeSelfSignedCertificate } = await import("../../lib/certificate.ts");
-  const other = await makeSelfSignedCertificate({ name: "new", hosts: [], nowMs: Date.now(), validDays: 1 });
+  const names = { name: "new", hosts: [], nowMs: Date.now(), validDays: 1 };
+  const certificate = await makeSelfSignedCertificate(names);
   const server = await harness.server();
   const client = harness.client(server);
   await untilConnected(client);
   const { port } = server.server;
   await server.server.stop("restart");
-  const second = await harness.server({ certificate: other, listen: { host: "127.0.0.1", port } });
+  return { client, other: { certificate, listen: { host: "127.0.0.1", port } } };
+}
+
+test("startClient() warns of a new certificate that comes with a good proof", async () => {
+  const { client, other } = await clientOfStopped();
+  const second = await harness.server(other);
   joinDataPlanes(client.data, second.data);
   await untilConnected(client, 2);
   expect(client.log.lines.filter((line) => line.includes("new certificate"))).toHaveLength(1);
 });
 
 test("startClient() with a tunnel does not take a stranger's refusal for its server's", async () => {
-  const { makeSelfSignedCertificate } = await import("../../lib/certificate.ts");
-  const other = await makeSelfSignedCertificate({ name: "new", hosts: [], nowMs: Date.now(), validDays: 1 });
-  const server = await harness.server();
-  const client = harness.client(server);
-  await untilConnected(client);
-  const { port } = server.server;
-  await server.server.stop("restart");
+  const { client, other } = await clientOfStopped();
   const users = [{ name: "alice", password: "not the client's" }];
-  const stranger = await harness.server({ certificate: other, users, listen: { host: "127.0.0.1", port } });
+  const stranger = await harness.server({ ...other, users });
   const refusals = () => client.log.lines.filter((line) => line.includes("The server refused")).length;
   await until(() => refusals() > 0);
   expect((await client.client.status()).state).toBe("reconnecting");

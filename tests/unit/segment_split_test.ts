@@ -16,9 +16,9 @@ import {
   type PacketParts,
   PSH,
   segmentsOf,
-  SYN,
   withVnet,
 } from "../support/inner_packet.ts";
+import { packetShapes } from "../support/inner_packet_shapes.ts";
 import { bytes, check, randomSource } from "../support/property.ts";
 
 /** Random bytes whose lengths are spread evenly; fast-check by itself prefers a dozen. */
@@ -28,18 +28,7 @@ const payloads = (max: number) =>
     return Uint8Array.from({ length }, () => random(256));
   });
 
-const parts: fc.Arbitrary<PacketParts> = fc.record({
-  version: fc.constantFrom(4, 6),
-  protocol: fc.constantFrom("tcp", "udp"),
-  ipOptions: fc.nat(10).map((words) => new Uint8Array(words * 4).fill(1)),
-  tcpOptions: fc.nat(10).map((words) => new Uint8Array(words * 4).fill(1)),
-  identification: fc.nat(0xffff),
-  sequence: fc.nat(0xffff_ffff),
-  flags: fc
-    .subarray([FIN, SYN, PSH, CWR, 0x20, 0x40])
-    .map((flags) => flags.reduce((all, flag) => all | flag, ACK)),
-  payload: payloads(5000),
-});
+const parts = packetShapes(payloads(5000));
 
 /** A super-packet of these parts as the kernel hands it over; with CWR it announces ECN. */
 function superPacket(value: PacketParts, gsoSize: number): Uint8Array<ArrayBuffer> {

@@ -13,23 +13,12 @@ import {
   type PacketParts,
   PSH,
   segmentsOf,
-  SYN,
   withVnet,
 } from "../support/inner_packet.ts";
+import { packetShapes } from "../support/inner_packet_shapes.ts";
 import { bytes, check } from "../support/property.ts";
 
-const parts: fc.Arbitrary<PacketParts> = fc.record({
-  version: fc.constantFrom(4, 6),
-  protocol: fc.constantFrom("tcp", "udp"),
-  ipOptions: fc.nat(10).map((words) => new Uint8Array(words * 4).fill(1)),
-  tcpOptions: fc.nat(10).map((words) => new Uint8Array(words * 4).fill(1)),
-  identification: fc.nat(0xffff),
-  sequence: fc.nat(0xffff_ffff),
-  flags: fc
-    .subarray([FIN, SYN, PSH, CWR, 0x20, 0x40])
-    .map((flags) => flags.reduce((all, flag) => all | flag, ACK)),
-  payload: bytes(1, 700),
-});
+const parts = packetShapes(bytes(1, 700));
 
 /** What `lib/segment.ts` makes of a super-packet of these parts. */
 function segmented(value: PacketParts, gsoSize: number): { hex: string; count: number; announced: number } {

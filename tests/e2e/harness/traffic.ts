@@ -1,5 +1,6 @@
 /** Real applications as traffic: ping, iperf3 and curl, with their answers as values. */
 
+import { join } from "node:path";
 import { type BackgroundProgram, command } from "./command.ts";
 import type { Machine } from "./network.ts";
 import { timeoutSeconds, until } from "./timing.ts";
@@ -67,6 +68,25 @@ function readPing(target: string, count: number, stdout: string, stderr: string)
   };
 }
 
+/** Waits until a program says that it listens. */
+export async function untilListening(program: BackgroundProgram): Promise<void> {
+  await until(`${program.title} to listen`, timeoutSeconds(10), async () =>
+    program.output.includes("listening") ? true : undefined,
+  );
+}
+
+/** Starts a web server that serves a file, and what tells who asks; see `programs/web_server.ts`. */
+export async function startWebServer(machine: Machine, path: string): Promise<void> {
+  await untilListening(machine.startHelper("web_server", path));
+}
+
+/** Makes a file of random bytes and returns its path. */
+export async function randomFile(directory: string, mebibytes: number): Promise<string> {
+  const path = join(directory, "file");
+  await command(["dd", "if=/dev/urandom", `of=${path}`, "bs=1M", `count=${mebibytes}`]);
+  return path;
+}
+
 /** What iperf3 measured, as its receiver saw it. */
 export interface IperfResult {
   readonly bytes: number;
@@ -84,9 +104,7 @@ export async function startIperfServer(
 ): Promise<BackgroundProgram> {
   const argv = ["iperf3", "-s", "-B", address, "-p", `${port}`, "--forceflush"];
   const program = machine.start("iperf3 server", argv);
-  await until("iperf3 to listen", timeoutSeconds(5), async () =>
-    program.output.includes("listening") ? true : undefined,
-  );
+  await untilListening(program);
   return program;
 }
 
