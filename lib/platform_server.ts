@@ -97,13 +97,11 @@ export async function runServer(
     machine.defer(watchAuthFiles(server, () => current, log));
     await machine.listen(adminHandlers(server, audit, reload, () => current));
     log.info("listening", listeningFields(config, machine, addresses));
-    if (forwardingLacks(config))
-      log.warn(
-        "Clients reach this machine only: forwarding is off; use --nat, or sysctl -w net.ipv4.ip_forward=1",
-      );
-    const reason = await Promise.race([machine.ending, dataPlane.failure, server.done]);
-    log.info("stopping", { reason: reason ?? "the control plane ended" });
-    audit.record({ type: "stopped", reason: reason ?? "the control plane ended" });
+    warnOfForwarding(config, log);
+    const ended = await Promise.race([machine.ending, dataPlane.failure, server.done]);
+    const reason = ended ?? "the control plane ended";
+    log.info("stopping", { reason });
+    audit.record({ type: "stopped", reason });
   });
 }
 
@@ -128,9 +126,12 @@ function adminHandlers(
 }
 
 /** Without NAT forwarding is the operator's. While it is off the kernel drops packets for others without an answer. */
-function forwardingLacks({ nat, pushRoutes, policy }: ServerConfig): boolean {
-  if (nat || (pushRoutes.length === 0 && policy.length === 0) || process.platform !== "linux") return false;
-  return readFileSync("/proc/sys/net/ipv4/ip_forward", "utf8").trim() === "0";
+function warnOfForwarding({ nat, pushRoutes, policy }: ServerConfig, log: Log): void {
+  if (nat || (pushRoutes.length === 0 && policy.length === 0) || process.platform !== "linux") return;
+  if (readFileSync("/proc/sys/net/ipv4/ip_forward", "utf8").trim() !== "0") return;
+  log.warn(
+    "Clients reach this machine only: forwarding is off; use --nat, or sysctl -w net.ipv4.ip_forward=1",
+  );
 }
 
 /** The access policy, which follows who is connected; its table is loaded with the rest of the plan. */
