@@ -74,12 +74,8 @@ export async function runServer(
     await dataPlane.ready;
     const server = await startServer({
       ...(await reloadableOptions(config)),
-      listen: config.listen,
-      tun: machine.tun.name,
+      ...fixedOptions(config, machine),
       addresses,
-      mtuBytes: config.mtuBytes,
-      keepaliveMs: config.keepaliveMs,
-      offload: machine.tun.offload,
       serverSecret: await loadServerSecret(config.stateDir),
       follower: new UserFollower(config.stateDir),
       onNetworks: (networks) => void machine.setup.routeNetworks(networks),
@@ -87,8 +83,6 @@ export async function runServer(
       log,
       audit,
       onMembers: (members) => policy?.setMembers(members) ?? Promise.resolve(),
-      timings: { handshakeRates: { ...DEFAULT_HANDSHAKE_RATES, perAddress: config.handshakeRate } },
-      clock: systemClock,
       enrol: (token, request) => enrolClient(config.stateDir, token, request, systemClock.wallMs()),
     });
     running = server;
@@ -103,6 +97,19 @@ export async function runServer(
     log.info("stopping", { reason });
     audit.record({ type: "stopped", reason });
   });
+}
+
+/** What no reload changes, and nothing that happens. */
+function fixedOptions({ listen, mtuBytes, keepaliveMs, handshakeRate }: ServerConfig, { tun }: Machine) {
+  return {
+    listen,
+    tun: tun.name,
+    offload: tun.offload,
+    mtuBytes,
+    keepaliveMs,
+    timings: { handshakeRates: { ...DEFAULT_HANDSHAKE_RATES, perAddress: handshakeRate } },
+    clock: systemClock,
+  };
 }
 
 function adminHandlers(

@@ -111,7 +111,7 @@ networkTest(
   { limitSeconds: 60 },
   async (network) => {
     const client = network.client(0);
-    const original = await startWebServer(network, 20);
+    const original = await serveFile(network, 20);
     const before = await machineState(client);
     await startServer(network, { args: ["--nat"] });
     const mac = (await client.run(["cat", "/sys/class/net/wan/address"])).stdout.trim();
