@@ -19,7 +19,18 @@ export class EventDataLoop implements DataLoop {
   }
 
   start({ inbound, outbound }: Ways, failed: (error: unknown) => void): void {
-    this.#udp.onReceive((bytes, end, from) => inbound.receive(bytes, end, from));
+    let scheduled = false;
+    const receivedAll = (): void => {
+      scheduled = false;
+      inbound.receivedAll();
+    };
+    this.#udp.onReceive((bytes, end, from) => {
+      inbound.receive(bytes, end, from);
+      // the event loop does not say that nothing more waits; after its next turn nothing does
+      if (!inbound.isRestorable || scheduled) return;
+      scheduled = true;
+      setImmediate(receivedAll);
+    });
     this.#pump(outbound).catch(failed);
   }
 

@@ -63,7 +63,9 @@ export class PollDataLoop implements DataLoop {
   attach(ways: Ways): void {
     this.#ways = ways;
     this.#udp.onReceive((bytes, end, from) => ways.inbound.receive(bytes, end, from));
-    this.#udp.onRecord((header, sealed, from) => ways.inbound.receiveRecord(header, sealed, from));
+    this.#udp.onRecord((header, offset, sealed, start, from) =>
+      ways.inbound.receiveRecord(header, offset, sealed, start, from),
+    );
   }
 
   stop(): void {
@@ -107,7 +109,11 @@ export class PollDataLoop implements DataLoop {
   }
 
   #takeDatagrams(): boolean {
-    for (let i = 0; i < RECEIVES_PER_TURN; i++) if (!this.#udp.receive()) return i > 0;
+    for (let i = 0; i < RECEIVES_PER_TURN; i++) {
+      if (this.#udp.receive()) continue;
+      this.#ways!.inbound.receivedAll();
+      return i > 0;
+    }
     return true;
   }
 

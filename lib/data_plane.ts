@@ -187,7 +187,7 @@ export class DataPlane {
       this.#lookAtPaths(session, nowMs);
       this.#speak(session);
       this.#probePath(session);
-      if (session.sending !== null && session.lossReports.due(session.recordsLost, nowMs)) {
+      if (session.sending !== null && session.lossReports.due(session.recordsHit, nowMs)) {
         this.#sendKeepalive(session, session.path, false, false);
       }
     }

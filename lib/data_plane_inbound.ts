@@ -26,10 +26,12 @@ import { clampMss } from "./packet_mss.ts";
 import { decodeProbe, type ProbeMessage } from "./probe_message.ts";
 import {
   datagramSize,
-  isWholeRecord,
   isHeader,
+  isWholeRecord,
+  parityPiece,
   readEpoch,
   readLength,
+  readParityGroups,
   readPiece,
   readPieces,
   readSequence,
@@ -38,6 +40,7 @@ import {
   RecordType,
 } from "./protocol.ts";
 import { RateGate } from "./rate_gate.ts";
+import type { WholeRecord } from "./reassembly.ts";
 import { segmentCount, segmentedBytes, writeSegments } from "./segment.ts";
 import type { ReceivingEpoch, Session } from "./session.ts";
 import type { SessionTable } from "./session_table.ts";
@@ -55,6 +58,8 @@ class OpenJob implements RecordJob {
   readonly sealedBytes: number;
   /** Sender of the datagrams; null for a record of the TLS stream. */
   readonly from: HostPort | null;
+  /** A lost piece of it was restored from its parity. */
+  readonly restored: boolean;
   body: Uint8Array<ArrayBuffer> | null = null;
   readonly tag = null;
   failed = false;
@@ -68,6 +73,7 @@ class OpenJob implements RecordJob {
     type: number,
     sealedBytes: number,
     from: HostPort | null,
+    restored: boolean,
   ) {
     this.#owner = owner;
     this.session = session;
@@ -78,6 +84,7 @@ class OpenJob implements RecordJob {
     this.type = type;
     this.sealedBytes = sealedBytes;
     this.from = from;
+    this.restored = restored;
   }
 
   settled(): void {
@@ -113,6 +120,8 @@ export class Inbound {
   readonly #events: InboundEvents;
   readonly #jobs: OpenJob[] = [];
   #inFlightBytes = 0;
+  /** Sessions of which a record could be restored. */
+  readonly #restorable = new Set<Session>();
   /** A packet without virtio header is copied behind an empty one for a TUN that wants it. */
   readonly #packetBuffer = new Uint8Array(VNET_HEADER_BYTES + 65_536);
 
@@ -153,16 +162,35 @@ export class Inbound {
     }
   }
 
-  /** Takes one whole record: its header at the beginning of `header`, its sealed bytes at the beginning of `sealed`. */
-  receiveRecord(header: Uint8Array<ArrayBuffer>, sealed: Uint8Array<ArrayBuffer>, from: HostPort): void {
-    if (!isHeader(header, 0)) return this.#drops.add("datagram-malformed");
-    const session = this.#sessions.get(readSessionId(header, 0));
+  /** Takes one whole record: its header is at `header[offset]`, its sealed bytes begin at `sealed[start]`. */
+  receiveRecord(
+    header: Uint8Array<ArrayBuffer>,
+    offset: number,
+    sealed: Uint8Array<ArrayBuffer>,
+    start: number,
+    from: HostPort,
+  ): void {
+    if (!isHeader(header, offset)) return this.#drops.add("datagram-malformed");
+    const session = this.#sessions.get(readSessionId(header, offset));
     if (session === undefined) return this.#drops.add("session-unknown");
-    const epoch = session.findEpoch(readEpoch(header, 0));
+    const epoch = session.findEpoch(readEpoch(header, offset));
     if (epoch === undefined) return this.#drops.add("epoch-unknown");
-    const sequence = readSequence(header, 0);
+    const sequence = readSequence(header, offset);
     if (!epoch.window.accepts(sequence)) return this.#drops.add("record-replayed");
-    this.#open(session, epoch, sequence, header, 0, sealed, 0, from);
+    if (session.reassembly.isRestorable) this.#restore(session, header, offset);
+    this.#open(session, epoch, sequence, header, offset, sealed, start, from, false);
+  }
+
+  /** Nothing more waits to be received: what is missing of a record now will not come. */
+  receivedAll(): void {
+    if (this.#restorable.size === 0) return;
+    for (const session of this.#restorable) if (!session.removed) this.#restore(session, null, 0);
+    this.#restorable.clear();
+  }
+
+  /** Whether {@link receivedAll} would find something. */
+  get isRestorable(): boolean {
+    return this.#restorable.size > 0;
   }
 
   /** Takes one record that came by the TLS stream of `session`, and attributes it to no other. */
@@ -173,7 +201,7 @@ export class Inbound {
     if (epoch === undefined) return this.#drops.add("epoch-unknown");
     const sequence = readSequence(record, 0);
     if (!epoch.window.accepts(sequence)) return this.#drops.add("record-replayed");
-    this.#open(session, epoch, sequence, record, 0, record, HEADER_BYTES, null);
+    this.#open(session, epoch, sequence, record, 0, record, HEADER_BYTES, null, false);
   }
 
   /** Takes the datagram at `offset`, and with it the rest of its record if that follows. @returns bytes consumed */
@@ -190,20 +218,43 @@ export class Inbound {
     if (epoch === undefined) return this.#dropped("epoch-unknown", size);
     const sequence = readSequence(bytes, offset);
     if (!epoch.window.accepts(sequence)) return this.#dropped("record-replayed", size);
+    if (session.reassembly.isRestorable) this.#restore(session, bytes, offset);
     if (readPieces(bytes, offset) === 1) {
-      this.#open(session, epoch, sequence, bytes, offset, bytes, offset + HEADER_BYTES, from);
+      this.#open(session, epoch, sequence, bytes, offset, bytes, offset + HEADER_BYTES, from, false);
       return size;
     }
-    const together = joinPieces(bytes, offset, size, end);
+    const first = skipParity(bytes, offset, size, end);
+    const together = joinPieces(bytes, first, size, end);
     if (together > 0) {
-      this.#open(session, epoch, sequence, bytes, offset, bytes, offset + HEADER_BYTES, from);
-      return together;
+      this.#open(session, epoch, sequence, bytes, first, bytes, first + HEADER_BYTES, from, false);
+      return first - offset + together;
     }
     const nowMs = this.#clock.monotonicMs();
     if (!session.admitsPieces(from, nowMs)) return this.#dropped("endpoint-unproven", size);
-    const whole = session.reassembly.add(bytes, offset, size, nowMs);
-    if (whole !== null) this.#open(session, epoch, sequence, whole, 0, whole, HEADER_BYTES, from);
+    const whole = session.reassembly.add(bytes, offset, size, from, nowMs);
+    if (whole !== null) this.#openReassembled(session, epoch, sequence, whole);
+    else if (session.reassembly.isRestorable) this.#restorable.add(session);
     return size;
+  }
+
+  /** Opens the records that lack one piece and have parity, but for the one that the datagram at `bytes[offset]` is of. */
+  #restore(session: Session, bytes: Uint8Array | null, offset: number): void {
+    for (;;) {
+      const whole = session.reassembly.restore(bytes, offset);
+      if (whole === null) return;
+      const epoch = session.findEpoch(readEpoch(whole.bytes, 0));
+      const sequence = readSequence(whole.bytes, 0);
+      if (epoch?.window.accepts(sequence) === true) this.#openReassembled(session, epoch, sequence, whole);
+    }
+  }
+
+  #openReassembled(
+    session: Session,
+    epoch: ReceivingEpoch,
+    sequence: number,
+    { bytes, from, restored }: WholeRecord,
+  ): void {
+    this.#open(session, epoch, sequence, bytes, 0, bytes, HEADER_BYTES, from, restored);
   }
 
   #dropped(reason: Parameters<DropCounter["add"]>[0], size: number): number {
@@ -221,11 +272,13 @@ export class Inbound {
     sealed: Uint8Array<ArrayBuffer>,
     start: number,
     from: HostPort | null,
+    restored: boolean,
   ): void {
+    if (session.reassembly.records > 0) session.reassembly.discard(header, offset);
     const sealedBytes = readLength(header, offset);
     if (this.#inFlightBytes + sealedBytes > OPEN_IN_FLIGHT_BYTES) return this.#drops.add("open-overload");
     const type = readType(header, offset);
-    const job = new OpenJob(this, session, epoch, sequence, type, sealedBytes, from);
+    const job = new OpenJob(this, session, epoch, sequence, type, sealedBytes, from, restored);
     this.#jobs.push(job);
     this.#inFlightBytes += sealedBytes;
     this.#engine.open(job, header, offset, sealed, start, start + sealedBytes);
@@ -255,6 +308,7 @@ export class Inbound {
     const nowMs = this.#clock.monotonicMs();
     const news = session.recordOpened(epoch, sequence, nowMs);
     if (news === "replayed") return this.#drops.add("record-replayed");
+    if (job.restored) session.recordsRestored++;
     if (news === "confirmed") this.#events.epochConfirmed(session, epoch.epoch);
     if (job.type === RecordType.keepalive) return this.#keepalive(job, plaintext, nowMs);
     if (job.type === RecordType.probe) return this.#probe(session, plaintext);
@@ -362,6 +416,17 @@ export class Inbound {
     session.rxBytes += innerBytes;
     if (this.#tun.write(bytes, offset, size) !== 0) this.#drops.add("tun-write-failed");
   }
+}
+
+/** Where the datagram behind the parities of the record at `offset` is, if all of these are here: else `offset`. */
+function skipParity(bytes: Uint8Array, offset: number, size: number, end: number): number {
+  const groups = readParityGroups(bytes, offset);
+  const first = offset + groups * size;
+  if (first + HEADER_BYTES > end) return offset;
+  for (let group = 0; group < groups; group++) {
+    if (!continues(bytes, offset, offset + group * size, parityPiece(groups, group))) return offset;
+  }
+  return groups === 0 || continues(bytes, offset, first, 0) ? first : offset;
 }
 
 /**

@@ -7,7 +7,8 @@
  *  3. gather   - neighbours for one session become one record, up to its limit           sequential
  *  4. number   - epoch and sequence, header                                              sequential
  *  5. seal     - one Web Crypto call a record                                            parallel
- *  6. transmit - in the order of the numbers, cut into datagrams, one send a record      sequential
+ *  6. transmit - in the order of the numbers, cut into datagrams, one send a record,     sequential
+ *                with its parity on a path that loses datagrams
  *
  * At most SEAL_IN_FLIGHT_BYTES are between 4 and 6; beyond that, and while the socket is full, the TUN is not read, so
  * queues build up in the kernel, where TCP's pacing and the interface's queue discipline see them.
@@ -23,14 +24,17 @@ import {
   HEADER_BYTES,
   MAX_MTU_BYTES,
   MAX_PIECES,
+  MAX_SEND_BYTES,
   SEAL_IN_FLIGHT_BYTES,
   TAG_BYTES,
   VNET_HEADER_BYTES,
 } from "./limits.ts";
 import { ipHeaderBytes, packetLength } from "./packet.ts";
+import { writeParity } from "./parity.ts";
 import { pieceSize, piecesFor, readLength, readType, RecordType, writeHeader } from "./protocol.ts";
 import { RateGate } from "./rate_gate.ts";
 import type { QueuedPacket, RateShaper } from "./rate_limit.ts";
+import { parityGroups } from "./record_limit.ts";
 import { RoutingLoop } from "./routing_loop.ts";
 import { segmentCount, segmentedBytes, writeSegments } from "./segment.ts";
 import { splitBytes, writeSplit } from "./segment_split.ts";
@@ -56,6 +60,8 @@ class SealJob implements RecordJob {
   readonly header = new Uint8Array(HEADER_BYTES);
   readonly plaintextBytes: number;
   readonly pieces: number;
+  /** Groups whose parity goes with it; 0 for none. */
+  readonly parityGroups: number;
   /** Where a message of our own goes, at once and past the queue; null for packets, which go where the session says. */
   readonly aside: MessageWay | null;
   body: Uint8Array<ArrayBuffer> | null = null;
@@ -69,6 +75,7 @@ class SealJob implements RecordJob {
     sending: SendingEpoch,
     plaintextBytes: number,
     pieces: number,
+    parityGroups: number,
     aside: MessageWay | null,
   ) {
     this.#owner = owner;
@@ -77,6 +84,7 @@ class SealJob implements RecordJob {
     this.salt = sending.salt;
     this.plaintextBytes = plaintextBytes;
     this.pieces = pieces;
+    this.parityGroups = parityGroups;
     this.aside = aside;
   }
 
@@ -107,6 +115,9 @@ export interface StreamWay {
 /** Room for one super-packet cut up for a peer without offload: its headers come back once per segment. */
 const SEGMENT_BUFFER_BYTES = 2 * 65_536 + MAX_MTU_BYTES;
 
+/** All of the parities of a record leave with it by one send. */
+const PARITY_BUFFER_BYTES = MAX_SEND_BYTES;
+
 /** Drives the way out; see the top of the file. */
 export class Outbound {
   /** What holds rate-limited sessions back. */
@@ -121,6 +132,7 @@ export class Outbound {
   readonly #streams: StreamWay;
   readonly #loop = new RoutingLoop();
   readonly #segmentBuffer = new Uint8Array(SEGMENT_BUFFER_BYTES);
+  readonly #parityBuffer = new Uint8Array(PARITY_BUFFER_BYTES);
   readonly #jobs: SealJob[] = [];
   #inFlightBytes = 0;
   #blocked: "socket" | "stream" | null = null;
@@ -388,11 +400,12 @@ export class Outbound {
     const datagramBytes = HEADER_BYTES + pieceSize(sealedBytes, pieces);
     if (datagramBytes > path.largestSentBytes && type !== RecordType.probe)
       path.largestSentBytes = datagramBytes;
-    const sequence = session.takeSequence(sending, pieces);
+    const parityGroups = session.path === "udp" ? parityGroupsFor(session, pieces, datagramBytes) : 0;
+    const sequence = session.takeSequence(sending, pieces + parityGroups, parityGroups > 0);
     if (sequence < 0) return this.#drops.add("key-worn-out");
     session.txPackets += packets;
     if (packets > 0) session.txBytes += plaintext.length;
-    const job = new SealJob(this, session, sending, plaintext.length, pieces, aside);
+    const job = new SealJob(this, session, sending, plaintext.length, pieces, parityGroups, aside);
     writeHeader(job.header, 0, type, sealedBytes, session.id, sending.epoch, pieces, sequence);
     if (aside === null) this.#jobs.push(job);
     this.#inFlightBytes += plaintext.length;
@@ -460,17 +473,32 @@ export class Outbound {
   }
 
   #transmitTo(endpoint: HostPort, job: SealJob, body: Uint8Array<ArrayBuffer>): boolean {
-    let result = this.#udp.sendRecord(job.header, body, job.tag, job.pieces, endpoint);
+    const { header, tag, pieces } = job;
+    const parity = job.parityGroups > 0 ? this.#parityOf(body, tag, pieces, job.parityGroups) : null;
+    let result = this.#udp.sendRecord(header, body, tag, parity, pieces, endpoint);
     if (result === "too-large") {
-      const datagramBytes = HEADER_BYTES + pieceSize(readLength(job.header, 0), job.pieces);
+      const datagramBytes = HEADER_BYTES + pieceSize(readLength(header, 0), pieces);
       job.session.outerPath.tooBig(datagramBytes, this.#clock.monotonicMs());
-      if (readType(job.header, 0) === RecordType.probe) return true;
+      if (readType(header, 0) === RecordType.probe) return true;
       // it was sealed as it is: the kernel cuts it this once
-      result = this.#udp.sendFragments(job.header, body, job.tag, job.pieces, endpoint);
+      result = this.#udp.sendFragments(header, body, tag, parity, pieces, endpoint);
     }
     if (result === "failed") this.#drops.add("send-failed");
     return result !== "full";
   }
+
+  /** @returns a view of one buffer, good until the next call */
+  #parityOf(body: Uint8Array, tag: Uint8Array | null, pieces: number, groups: number): Uint8Array {
+    const bytes = writeParity(this.#parityBuffer, body, tag, pieces, groups);
+    return this.#parityBuffer.subarray(0, bytes);
+  }
+}
+
+/** Groups of pieces to send parity for: as many as the path asks for, and as still leave by one send. */
+function parityGroupsFor(session: Session, pieces: number, datagramBytes: number): number {
+  if (pieces === 1 || !session.parity) return 0;
+  const most = Math.min(MAX_PIECES, Math.floor(MAX_SEND_BYTES / datagramBytes));
+  return Math.max(0, Math.min(parityGroups(session.pathLoss, pieces), most - pieces));
 }
 
 /**

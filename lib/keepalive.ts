@@ -1,13 +1,13 @@
 /**
  * The keep-alive message: proof of life, a time stamp to measure the round trip, and what was received.
  *
- * Plaintext of a record of type 2, big-endian, 32 bytes:
+ * Plaintext of a record of type 2, big-endian, 40 bytes:
  * ```
- *  0       4         8        12           16              24               32
- * | flags | sent at | echo  | echo delay | records seen  | records sent by |
- * |       |  (us)   | (us)  |   (us)     | (authenticated)| peer (expected) |
+ *  0       4         8        12           16               24                32         40
+ * | flags | sent at | echo  | echo delay | records seen    | records sent by | restored  |
+ * |       |  (us)   | (us)  |   (us)     | (authenticated) | peer (expected) | (of seen) |
  * ```
- * The last two tell the peer what was lost; a side that receives sends them more often than it must (`loss_report.ts`), and
+ * The last three tell the peer what was lost; a side that receives sends them more often than it must (`loss_report.ts`), and
  * the other side sizes its records by them (`record_limit.ts`).
  *
  * `echo` is the `sent at` of the newest keep-alive that the sender got from us, `echo delay` how long ago it came; so the
@@ -16,7 +16,7 @@
 
 import { readUint32, writeUint32 } from "./bytes.ts";
 
-export const KEEPALIVE_BYTES = 32;
+export const KEEPALIVE_BYTES = 40;
 /** Flag: please answer at once. */
 export const KEEPALIVE_REPLY = 1;
 /** Flag: `echo` and `echo delay` are valid. */
@@ -43,6 +43,8 @@ export interface Keepalive {
   readonly recordsSeen: number;
   /** Records that the other side must have sent by the sequence numbers seen. */
   readonly recordsExpected: number;
+  /** Of the records seen, those of which a datagram was lost and restored. */
+  readonly recordsRestored: number;
   /** What was lost lately says nothing of the path: the sender of this message was too slow. Absent means no. */
   readonly overloaded?: boolean;
   /** Asks for, or answers with, a proof of the path that it comes by, and nothing else. Absent means no. */
@@ -51,7 +53,7 @@ export interface Keepalive {
   readonly newPath?: boolean;
 }
 
-/** @returns the 32 bytes of the message */
+/** @returns the 40 bytes of the message */
 export function encodeKeepalive(message: Keepalive): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(KEEPALIVE_BYTES);
   const flags =
@@ -66,6 +68,7 @@ export function encodeKeepalive(message: Keepalive): Uint8Array<ArrayBuffer> {
   writeUint32(bytes, 12, message.echo?.delayUs ?? 0);
   writeUint64(bytes, 16, message.recordsSeen);
   writeUint64(bytes, 24, message.recordsExpected);
+  writeUint64(bytes, 32, message.recordsRestored);
   return bytes;
 }
 
@@ -76,7 +79,13 @@ export function decodeKeepalive(bytes: Uint8Array): Keepalive | null {
   if ((flags & ~KNOWN_FLAGS) !== 0) return null;
   const recordsSeen = readUint64(bytes, 16);
   const recordsExpected = readUint64(bytes, 24);
-  if (recordsSeen > recordsExpected || recordsExpected > Number.MAX_SAFE_INTEGER) return null;
+  const recordsRestored = readUint64(bytes, 32);
+  if (
+    recordsRestored > recordsSeen ||
+    recordsSeen > recordsExpected ||
+    recordsExpected > Number.MAX_SAFE_INTEGER
+  )
+    return null;
   const echoed = (flags & KEEPALIVE_ECHO) !== 0;
   return {
     replyWanted: (flags & KEEPALIVE_REPLY) !== 0,
@@ -84,6 +93,7 @@ export function decodeKeepalive(bytes: Uint8Array): Keepalive | null {
     echo: echoed ? { sentAtUs: readUint32(bytes, 8), delayUs: readUint32(bytes, 12) } : null,
     recordsSeen,
     recordsExpected,
+    recordsRestored,
     overloaded: (flags & KEEPALIVE_OVERLOADED) !== 0,
     probe: (flags & KEEPALIVE_PROBE) !== 0,
     newPath: (flags & KEEPALIVE_NEW_PATH) !== 0,

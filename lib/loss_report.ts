@@ -29,20 +29,20 @@ export class LossReports {
   /**
    * Whether to send a report now. Cheap enough to be asked after every batch of datagrams.
    *
-   * @param recordsLost how many are missing of what the other side must have sent, since the session began
+   * @param recordsHit of what the other side must have sent since the session began, how many lost a datagram
    */
-  due(recordsLost: number, nowMs: number): boolean {
+  due(recordsHit: number, nowMs: number): boolean {
     if (this.#opened === 0) return false;
     const waitedMs = nowMs - this.#lastMs;
     if (waitedMs < LOSS_REPORT_MS) return false;
-    if (recordsLost !== this.#lost || this.#opened >= MANY_RECORDS) return true;
+    if (recordsHit !== this.#lost || this.#opened >= MANY_RECORDS) return true;
     return waitedMs >= CLEAN_REPORT_MS && this.#opened >= FEW_RECORDS;
   }
 
   /** Takes note that a keep-alive with these counts goes out; every one is a report, for whatever reason it is sent. */
-  sent(recordsLost: number, nowMs: number): void {
+  sent(recordsHit: number, nowMs: number): void {
     this.#opened = 0;
-    this.#lost = recordsLost;
+    this.#lost = recordsHit;
     this.#lastMs = nowMs;
   }
 }

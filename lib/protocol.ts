@@ -13,6 +13,9 @@
  * the size of its datagram, and a buffer in which the kernel joined many datagrams (UDP_GRO) can be walked, whatever
  * datagram size the sender uses at that moment.
  *
+ * On a path that loses datagrams parities may go ahead of piece 0 (`parity.ts`), one for each group of pieces: the index of
+ * that of group g of k is 128 + 8 * (k - 1) + g, its length that of every piece but the last.
+ *
  * The functions work on offsets and return numbers: nothing is allocated per datagram.
  */
 
@@ -74,6 +77,26 @@ export function readPiece(bytes: Uint8Array, offset: number): number {
   return bytes[offset + 1]!;
 }
 
+/** Groups that the pieces of a record may be divided into, each with its parity. */
+export const MAX_PARITY_GROUPS = 8;
+const PARITY = 128;
+
+/** The index of the parity of one group. */
+export function parityPiece(groups: number, group: number): number {
+  return PARITY + MAX_PARITY_GROUPS * (groups - 1) + group;
+}
+
+/** Number of groups that the parity at `offset` is one of, or 0 when it is no parity but a piece. */
+export function readParityGroups(bytes: Uint8Array, offset: number): number {
+  const piece = readPiece(bytes, offset);
+  return piece < PARITY ? 0 : ((piece - PARITY) >>> 3) + 1;
+}
+
+/** The group of the parity at `offset`. */
+export function readParityGroup(bytes: Uint8Array, offset: number): number {
+  return readPiece(bytes, offset) & (MAX_PARITY_GROUPS - 1);
+}
+
 /** Length of the whole sealed record in bytes. */
 export function readLength(bytes: Uint8Array, offset: number): number {
   return readUint16(bytes, offset + 2);
@@ -107,10 +130,11 @@ export function piecesFor(length: number, maxDatagramBytes: number): number {
 }
 
 /**
- * Writes the datagrams of a sealed record back to back: each piece behind its header.
+ * Writes the datagrams of a sealed record back to back: the parity if there is one, and each piece, behind their headers.
  *
  * @param header of piece 0
  * @param body ciphertext, with the tag behind it unless `tag` is given
+ * @param parity of every group, one behind the other, each as long as piece 0
  * @returns bytes written
  */
 export function writeDatagrams(
@@ -118,15 +142,20 @@ export function writeDatagrams(
   header: Uint8Array,
   body: Uint8Array,
   tag: Uint8Array | null,
+  parity: Uint8Array | null,
   pieces: number,
 ): number {
   const length = body.length + (tag?.length ?? 0);
   const piece = pieceSize(length, pieces);
   let at = 0;
+  const groups = parity === null ? 0 : parity.length / piece;
+  for (let group = 0; group < groups; group++) {
+    at = writePieceHeader(out, at, header, parityPiece(groups, group));
+    out.set(parity!.subarray(group * piece, (group + 1) * piece), at);
+    at += piece;
+  }
   for (let i = 0; i < pieces; i++) {
-    for (let j = 0; j < HEADER_BYTES; j++) out[at + j] = header[j]!;
-    writePiece(out, at, i);
-    at += HEADER_BYTES;
+    at = writePieceHeader(out, at, header, i);
     const from = i * piece;
     const to = Math.min(from + piece, length);
     const inBody = Math.min(to, body.length);
@@ -135,6 +164,13 @@ export function writeDatagrams(
     at += to - from;
   }
   return at;
+}
+
+/** @returns the place behind the header */
+function writePieceHeader(out: Uint8Array, at: number, header: Uint8Array, piece: number): number {
+  for (let j = 0; j < HEADER_BYTES; j++) out[at + j] = header[j]!;
+  writePiece(out, at, piece);
+  return at + HEADER_BYTES;
 }
 
 /**
@@ -147,7 +183,7 @@ export function datagramSize(bytes: Uint8Array, offset: number, end: number): nu
   const length = readLength(bytes, offset);
   const pieces = readPieces(bytes, offset);
   const size = pieceSize(length, pieces);
-  const payload = readPiece(bytes, offset) < pieces - 1 ? size : length - size * (pieces - 1);
+  const payload = readPiece(bytes, offset) === pieces - 1 ? length - size * (pieces - 1) : size;
   return offset + HEADER_BYTES + payload <= end ? HEADER_BYTES + payload : 0;
 }
 
@@ -158,6 +194,15 @@ export function isHeader(bytes: Uint8Array, offset: number): boolean {
   const length = readLength(bytes, offset);
   if (length <= TAG_BYTES || length > MAX_RECORD_BYTES) return false;
   const pieces = readPieces(bytes, offset);
-  if (pieces === 0 || pieces > MAX_PIECES || readPiece(bytes, offset) >= pieces) return false;
+  if (pieces === 0 || pieces > MAX_PIECES || !isPiece(bytes, offset, pieces)) return false;
   return pieces === 1 || pieceSize(length, pieces) >= MIN_PIECE_BYTES;
+}
+
+/** Whether a record of `pieces` may have the piece or parity of the header at `offset`. */
+function isPiece(bytes: Uint8Array, offset: number, pieces: number): boolean {
+  const groups = readParityGroups(bytes, offset);
+  if (groups === 0) return readPiece(bytes, offset) < pieces;
+  return (
+    pieces > 1 && groups <= pieces && groups <= MAX_PARITY_GROUPS && readParityGroup(bytes, offset) < groups
+  );
 }

@@ -16,10 +16,17 @@
  * **Rule.** TCP above sees a lost record as that many segments lost at once, and survives it if they are a small part of
  * its window, which is 1.22 / sqrt(p) segments at loss p (Mathis et al., 1997). So a record has at most a third of
  * that. Where so many datagrams pass that the calls are what limits, it may have more. But n * p stays under 0.1 always.
+ *
+ * **With parity** (`parity.ts`, `parity_choice.ts`) a record is lost when two of its n + 1 datagrams are: TCP sees a loss every
+ * 2 / (n * p^2) segments, has a window of 1.22 * sqrt(2 / n) / p, and n is a third of that at (0.57 / p)^(2/3). Where the calls
+ * are what limits it may have more, in groups of m with a parity each: that costs 1 / m of the bytes, and n * m * p^2 / 2 of
+ * the records are lost; the sum is least at m = sqrt(2 / n) / p.
  */
 
 import type { Keepalive } from "./keepalive.ts";
-import { HEADER_BYTES, recordLimitFor, TAG_BYTES } from "./limits.ts";
+import { HEADER_BYTES, MAX_PIECES, MAX_SEND_BYTES, recordLimitFor, TAG_BYTES } from "./limits.ts";
+import { ParityChoice } from "./parity_choice.ts";
+import { MAX_PARITY_GROUPS } from "./protocol.ts";
 
 /** Time constants of the two windows: loss shows in the fast one within a few reports, and is forgotten by the slow one. */
 const FAST_MS = 250;
@@ -43,6 +50,8 @@ const WINDOW_SHARE = 0.4;
 const CHEAP_WINDOW_SHARE = 0.1;
 /** Datagrams lost per record beyond which throughput collapses. */
 const MOST_LOST_PER_RECORD = 0.1;
+/** The same, of records with parity: here they are still sent as large as the calls make worth while. */
+const MOST_LOST_WITH_PARITY = 0.15;
 /** Records a second whose fixed cost (measured: about 28 us, sealed, sent and opened by Web Crypto) is a sixth of a processor. */
 const CHEAP_RECORDS_PER_SECOND = 6000;
 /** The same where a record costs about 5 us (node:crypto). */
@@ -54,7 +63,10 @@ const REFUSALS = 16;
 const MARKS = 32;
 
 /** What a receiver says about the records it was sent; the fields of a keep-alive message. */
-export type LossReport = Pick<Keepalive, "recordsSeen" | "recordsExpected" | "overloaded">;
+export type LossReport = Pick<
+  Keepalive,
+  "recordsSeen" | "recordsExpected" | "recordsRestored" | "overloaded"
+>;
 
 /**
  * Datagrams that one record may have.
@@ -69,6 +81,29 @@ export function recordDatagrams(loss: number, datagramsPerSecond: number, cheapR
   const cheap = cheapRecords ? CHEAPER_RECORDS_PER_SECOND : CHEAP_RECORDS_PER_SECOND;
   const wanted = Math.max(share / Math.sqrt(loss), datagramsPerSecond / cheap);
   return Math.max(1, Math.min(MOST_LOST_PER_RECORD / loss, wanted));
+}
+
+/**
+ * The same, parities apart, when parity goes with the record.
+ *
+ * @param loss loss events per datagram, 0 to 1
+ */
+export function parityDatagrams(loss: number, datagramsPerSecond: number, cheapRecords = false): number {
+  const cheap = cheapRecords ? CHEAPER_RECORDS_PER_SECOND : CHEAP_RECORDS_PER_SECOND;
+  const wanted = Math.max(((Math.SQRT2 * WINDOW_SHARE) / loss) ** (2 / 3), (3 * datagramsPerSecond) / cheap);
+  const most = ((MOST_LOST_WITH_PARITY * Math.SQRT2) / loss) ** 2;
+  return Math.max(1, Math.min(most, wanted));
+}
+
+/**
+ * Groups to divide the pieces of a record into, each with its parity.
+ *
+ * @param loss loss events per datagram, 0 to 1
+ * @returns 1 to 8
+ */
+export function parityGroups(loss: number, pieces: number): number {
+  const wanted = (pieces * loss * Math.sqrt(pieces)) / Math.SQRT2;
+  return Math.max(1, Math.min(MAX_PARITY_GROUPS, pieces, Math.round(wanted)));
 }
 
 /** Lost records and datagrams, each fading with one time constant. */
@@ -87,6 +122,11 @@ class LossWindow {
     this.datagrams = this.datagrams * kept + datagrams;
   }
 
+  /** Loss events per datagram, with `priorLost` of {@link PRIOR_DATAGRAMS} believed before. */
+  mean(priorLost: number): number {
+    return (Math.max(0, this.lost) + priorLost) / (this.datagrams + PRIOR_DATAGRAMS);
+  }
+
   get datagramsPerSecond(): number {
     return (this.datagrams * 1000) / this.#timeConstantMs;
   }
@@ -102,12 +142,17 @@ export class RecordLimit {
   readonly #slow = new LossWindow(SLOW_MS);
   /** Datagrams since the last loss. */
   #cleanRun = 0;
+  readonly #parity = new ParityChoice();
 
   // what we sent, and what of it the newest report speaks of
   #records = 0;
   #datagrams = 0;
+  /** Datagrams sent since the last report, and those of them that belong to records with parity. */
+  #sinceReport = 0;
+  #protectedSinceReport = 0;
   #seen = 0;
   #expected = 0;
+  #restored = 0;
   #reportedDatagrams = 0;
   #reportedAtMs = -Infinity;
   #refusals = 0;
@@ -131,10 +176,23 @@ export class RecordLimit {
   /** Largest plaintext of a record in bytes: between that of one full datagram and `recordLimitFor` of it. */
   get limit(): number {
     const pieceBytes = this.#maxDatagramBytes - HEADER_BYTES;
-    return Math.min(
-      recordLimitFor(this.#maxDatagramBytes),
-      Math.floor(this.#allowed) * pieceBytes - TAG_BYTES,
-    );
+    const datagrams = Math.floor(Math.min(this.#allowed, this.#most));
+    return Math.min(recordLimitFor(this.#maxDatagramBytes), datagrams * pieceBytes - TAG_BYTES);
+  }
+
+  /** Whether parity goes with each record. */
+  get parity(): boolean {
+    return this.#parity.on;
+  }
+
+  /** Datagrams of the largest record. */
+  get #most(): number {
+    const largest = recordLimitFor(this.#maxDatagramBytes) + TAG_BYTES;
+    const most = Math.ceil(largest / (this.#maxDatagramBytes - HEADER_BYTES));
+    if (!this.#parity.on) return most;
+    const datagrams = Math.min(MAX_PIECES, Math.floor(MAX_SEND_BYTES / this.#maxDatagramBytes));
+    // room for the parities of so large a record
+    return Math.min(most, datagrams - parityGroups(this.loss, datagrams));
   }
 
   /** Share of datagrams lost lately, 0 to 1, as far as it can be told from records. */
@@ -148,10 +206,12 @@ export class RecordLimit {
     this.#mark();
   }
 
-  /** Takes note of a record that was given a number, keep-alives too, and was cut into `datagrams`. */
-  recordSent(datagrams: number): void {
+  /** Takes note of a record that was given a number, keep-alives too, and made so many datagrams, parity included. */
+  recordSent(datagrams: number, parity: boolean): void {
     this.#records++;
     this.#datagrams += datagrams;
+    this.#sinceReport += datagrams;
+    if (parity) this.#protectedSinceReport += datagrams;
   }
 
   /**
@@ -163,39 +223,49 @@ export class RecordLimit {
    * @returns whether it was taken
    */
   reported(report: LossReport, nowMs: number): boolean {
-    const { recordsSeen: seen, recordsExpected: expected } = report;
-    if (!this.#plausible(seen, expected)) {
-      if (++this.#refusals >= REFUSALS) this.#beginAnew(seen, expected);
+    const { recordsSeen: seen, recordsExpected: expected, recordsRestored } = report;
+    if (!this.#plausible(seen, expected, recordsRestored)) {
+      if (++this.#refusals >= REFUSALS) this.#beginAnew(seen, expected, recordsRestored);
       return false;
     }
     this.#refusals = 0;
     // negative when records that had been given up came after all
     const lost = expected - seen - (this.#expected - this.#seen);
+    const restored = recordsRestored - this.#restored;
     const reportedDatagrams = this.#datagramsOf(expected - this.#ahead);
     const datagrams = Math.max(0, reportedDatagrams - this.#reportedDatagrams);
     const elapsedMs = Math.min(LONGEST_STEP_MS, Math.max(0, nowMs - this.#reportedAtMs));
     this.#seen = seen;
     this.#expected = expected;
+    this.#restored = recordsRestored;
     this.#reportedDatagrams = reportedDatagrams;
     this.#reportedAtMs = nowMs;
     this.#mark();
     // what a busy receiver dropped says nothing of the path, and smaller records would make it busier
     if (report.overloaded === true) return true;
-    this.#fast.add(lost, datagrams, elapsedMs);
-    this.#slow.add(lost, datagrams, elapsedMs);
-    this.#cleanRun = lost > 0 ? 0 : this.#cleanRun + datagrams;
+    this.#fast.add(lost + restored, datagrams, elapsedMs);
+    this.#slow.add(lost + restored, datagrams, elapsedMs);
+    this.#cleanRun = lost + restored > 0 ? 0 : this.#cleanRun + datagrams;
+    const share = this.#sinceReport > 0 ? this.#protectedSinceReport / this.#sinceReport : 0;
+    this.#sinceReport = 0;
+    this.#protectedSinceReport = 0;
+    this.#parity.reported(lost, restored, share, this.#slow.mean(0), elapsedMs, nowMs);
     this.#adapt(elapsedMs);
     return true;
   }
 
-  #plausible(seen: number, expected: number): boolean {
-    const possible = seen <= expected && expected - this.#ahead <= this.#records;
-    return possible && expected >= this.#expected && seen >= this.#seen;
+  #plausible(seen: number, expected: number, restored: number): boolean {
+    const possible = restored <= seen && seen <= expected && expected - this.#ahead <= this.#records;
+    // whatever was restored was seen
+    const newlySeen = seen - this.#seen;
+    const newlyRestored = restored - this.#restored;
+    return possible && expected >= this.#expected && newlySeen >= newlyRestored && newlyRestored >= 0;
   }
 
-  #beginAnew(seen: number, expected: number): void {
+  #beginAnew(seen: number, expected: number, restored: number): void {
     this.#seen = seen;
     this.#expected = expected;
+    this.#restored = restored;
     this.#ahead = expected - this.#records;
     this.#reportedDatagrams = this.#datagrams;
     this.#refusals = 0;
@@ -203,17 +273,18 @@ export class RecordLimit {
 
   /** Shrinks at once, grows slowly. */
   #adapt(elapsedMs: number): void {
-    const most =
-      (recordLimitFor(this.#maxDatagramBytes) + TAG_BYTES) / (this.#maxDatagramBytes - HEADER_BYTES);
     const datagramsPerSecond = Math.max(this.#fast.datagramsPerSecond, this.#slow.datagramsPerSecond);
-    const wanted = recordDatagrams(this.#estimate(), datagramsPerSecond, this.#cheapRecords);
+    const estimate = this.#estimate();
+    const wanted = this.#parity.on
+      ? parityDatagrams(estimate, datagramsPerSecond, this.#cheapRecords)
+      : recordDatagrams(estimate, datagramsPerSecond, this.#cheapRecords);
     const grown = this.#allowed * GROWTH_PER_SECOND ** (elapsedMs / 1000);
-    this.#allowed = Math.min(wanted, grown, Math.ceil(most));
+    this.#allowed = Math.min(wanted, grown, this.#most);
   }
 
   /** Loss events per datagram. */
   #estimate(): number {
-    const mean = (Math.max(0, this.#slow.lost) + PRIOR_LOST) / (this.#slow.datagrams + PRIOR_DATAGRAMS);
+    const mean = this.#slow.mean(PRIOR_LOST);
     const lost = Math.max(1, this.#fast.lost);
     const sure = (lost - Math.sqrt(lost)) / (this.#fast.datagrams + PRIOR_DATAGRAMS);
     return Math.min(1, Math.max(mean, sure), SURELY_OVER / this.#cleanRun);

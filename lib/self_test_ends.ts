@@ -103,7 +103,7 @@ async function openPollEnd(offload: boolean): Promise<TestEnd | null> {
 /** Whether loopback is up: a datagram to ourselves comes back at once. */
 function hearsItself(udp: PollDatagramSocket): boolean {
   const to = { host: "127.0.0.1", port: udp.port };
-  const sent = udp.sendRecord(new Uint8Array(HEADER_BYTES), new Uint8Array(1), null, 1, to);
+  const sent = udp.sendRecord(new Uint8Array(HEADER_BYTES), new Uint8Array(1), null, null, 1, to);
   return sent === "sent" && udp.receive();
 }
 

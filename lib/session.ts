@@ -80,6 +80,12 @@ export class Session {
   lossPercent = 0;
   /** Largest plaintext of one record to this peer; moves with the loss that it reports. */
   recordLimit: number;
+  /** Send parity along with each record; moves with the limit. */
+  parity = false;
+  /** Datagrams lost lately on the way to the peer, 0 to 1. */
+  pathLoss = 0;
+  /** Records opened of which a datagram was lost and restored. */
+  recordsRestored = 0;
   /** When to tell the peer what was lost on its way to us. */
   readonly lossReports = new LossReports();
   lastReceivedMs: number | null = null;
@@ -142,9 +148,9 @@ export class Session {
     return this.#receiving.reduce((sum, epoch) => sum + epoch.window.next, this.#pastExpected);
   }
 
-  /** Records of the peer that are missing. */
-  get recordsLost(): number {
-    return this.recordsExpected - this.recordsSeen;
+  /** Records of the peer that lost a datagram on the way, and with it mostly themselves. */
+  get recordsHit(): number {
+    return this.recordsExpected - this.recordsSeen + this.recordsRestored;
   }
 
   /** Installs the keys of a new epoch; an epoch that is already here is left alone. */
@@ -178,11 +184,11 @@ export class Session {
     return undefined;
   }
 
-  /** The next sequence number of `sending` for a record of `pieces`, or -1 when its key has sealed all it may. */
-  takeSequence(sending: SendingEpoch, pieces: number): number {
+  /** The next sequence number of `sending` for a record of so many datagrams, parities among them, or -1 when its key has sealed all it may. */
+  takeSequence(sending: SendingEpoch, datagrams: number, parity = false): number {
     if (sending.sequence >= REJECT_AFTER_RECORDS) return -1;
     this.txRecords++;
-    this.#limit.recordSent(pieces);
+    this.#limit.recordSent(datagrams, parity);
     return sending.sequence++;
   }
 
@@ -275,6 +281,8 @@ export class Session {
     }
     const recordsSeen = this.outerPath.reported(message.recordsSeen, message.recordsExpected, nowMs);
     const taken = this.#limit.reported({ ...message, recordsSeen }, nowMs);
+    this.parity = this.#limit.parity;
+    this.pathLoss = this.#limit.loss;
     if (taken && this.#path === "udp") this.recordLimit = this.#limit.limit;
     this.#measureLoss();
     return message.replyWanted;
@@ -283,7 +291,7 @@ export class Session {
   /** The keep-alive message to send now; the next one is due a whole interval later. */
   keepaliveMessage(replyWanted: boolean, nowMs: number, probe = false): Keepalive {
     this.#lastKeepaliveMs = nowMs;
-    this.lossReports.sent(this.recordsLost, nowMs);
+    this.lossReports.sent(this.recordsHit, nowMs);
     const overloaded = this.overloaded;
     this.overloaded = false;
     const echo = this.#peerEcho;
@@ -294,6 +302,7 @@ export class Session {
       echo: echo === null ? null : { sentAtUs: echo.sentAtUs, delayUs: wrapUs(nowMs - echo.atMs) },
       recordsSeen: this.recordsSeen,
       recordsExpected: this.recordsExpected,
+      recordsRestored: this.recordsRestored,
       overloaded,
       newPath: this.tellsNewPath,
     };

@@ -25,12 +25,14 @@ export type SendResult = "sent" | "full" | "failed" | "too-large";
 export type ReceiveDatagrams = (bytes: Uint8Array<ArrayBuffer>, end: number, from: HostPort) => void;
 
 /**
- * Called with one record that came whole: its first header at the beginning of `header`, its sealed bytes at the beginning
- * of `sealed`. Both buffers are the receiver's to change, and gone when the call returns.
+ * Called with one record that came whole: the header of its piece 0 is at `header[offset]`, its sealed bytes begin at
+ * `sealed[start]`. Both buffers are the receiver's to change, and gone when the call returns.
  */
 export type ReceiveRecord = (
   header: Uint8Array<ArrayBuffer>,
+  offset: number,
   sealed: Uint8Array<ArrayBuffer>,
+  start: number,
   from: HostPort,
 ) => void;
 
@@ -43,6 +45,7 @@ export interface DatagramSocket {
    *
    * @param header of piece 0
    * @param body ciphertext, with the tag behind it unless `tag` is given
+   * @param parity of every group, one behind the other, to go ahead as datagrams of their own; or null
    * @returns "full" when the kernel takes no more now ({@link onDrain} follows), "failed" when this record is lost,
    *   "too-large" when nothing was sent because the outgoing interface does not take datagrams of this size
    */
@@ -50,6 +53,7 @@ export interface DatagramSocket {
     header: Uint8Array,
     body: Uint8Array<ArrayBuffer>,
     tag: Uint8Array | null,
+    parity: Uint8Array | null,
     pieces: number,
     to: HostPort,
   ): SendResult;

@@ -118,10 +118,11 @@ export class BunDatagramSocket implements DatagramSocket {
     header: Uint8Array,
     body: Uint8Array,
     tag: Uint8Array | null,
+    parity: Uint8Array | null,
     pieces: number,
     { host, port }: HostPort,
   ): SendResult {
-    const end = writeDatagrams(this.#sendBuffer, header, body, tag, pieces);
+    const end = writeDatagrams(this.#sendBuffer, header, body, tag, parity, pieces);
     const datagramBytes = HEADER_BYTES + pieceSize(body.length + (tag?.length ?? 0), pieces);
     for (let at = 0; at < end; at += datagramBytes) {
       const datagram = this.#sendBuffer.subarray(at, Math.min(end, at + datagramBytes));

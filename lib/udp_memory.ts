@@ -58,16 +58,20 @@ export class MemoryDatagramSocket implements DatagramSocket {
     header: Uint8Array,
     body: Uint8Array<ArrayBuffer>,
     tag: Uint8Array | null,
+    parity: Uint8Array | null,
     pieces: number,
     to: HostPort,
   ): SendResult {
     const datagramBytes = HEADER_BYTES + pieceSize(body.length + (tag?.length ?? 0), pieces);
-    return datagramBytes > this.maxBytes ? "too-large" : this.sendFragments(header, body, tag, pieces, to);
+    if (datagramBytes > this.maxBytes) return "too-large";
+    return this.sendFragments(header, body, tag, parity, pieces, to);
   }
 
-  sendFragments(...[header, body, tag, pieces, to]: Parameters<DatagramSocket["sendRecord"]>): SendResult {
+  sendFragments(
+    ...[header, body, tag, parity, pieces, to]: Parameters<DatagramSocket["sendRecord"]>
+  ): SendResult {
     const out = new Uint8Array(MAX_SEND_BYTES);
-    const end = writeDatagrams(out, header, body, tag, pieces);
+    const end = writeDatagrams(out, header, body, tag, parity, pieces);
     const datagramBytes = HEADER_BYTES + pieceSize(body.length + (tag?.length ?? 0), pieces);
     return this.send(out.subarray(0, end), datagramBytes, to.host, to.port);
   }

@@ -29,7 +29,7 @@ import {
   UDP_SEGMENT,
 } from "./libc_linux.ts";
 import { HEADER_BYTES, MAX_PIECES } from "./limits.ts";
-import { pieceSize, writePiece } from "./protocol.ts";
+import { MAX_PARITY_GROUPS, parityPiece, pieceSize, writePiece } from "./protocol.ts";
 import { AF_INET6, decodeSockaddr, encodeSockaddr, SOCKADDR_IN6_BYTES } from "./sockaddr_linux.ts";
 import {
   type DatagramSocket,
@@ -44,8 +44,10 @@ import { RECEIVE_BYTES, ScatterLayout } from "./udp_scatter.ts";
 const REMEMBERED_PEERS = 1_024;
 
 const IOVEC_BYTES = 16;
+/** The pieces of a record and its parities. */
+const MAX_DATAGRAMS = MAX_PIECES + MAX_PARITY_GROUPS;
 /** One for each header, one for each piece, one for the tag, and one for a tag that a piece boundary divides. */
-const MAX_IOVECS = 2 * MAX_PIECES + 2;
+const MAX_IOVECS = 2 * MAX_DATAGRAMS + 2;
 
 // Places in the arena that holds all structures; 8-byte aligned.
 const MSGHDR = 0;
@@ -54,11 +56,11 @@ const CONTROL = 96;
 const CONTROL_BYTES = 24;
 const IOVECS = 128;
 const HEADERS = IOVECS + MAX_IOVECS * IOVEC_BYTES;
-const RECEIVE_MSGHDR = HEADERS + MAX_PIECES * HEADER_BYTES;
+const RECEIVE_MSGHDR = HEADERS + MAX_DATAGRAMS * HEADER_BYTES;
 const FROM = RECEIVE_MSGHDR + 64;
 const RECEIVE_IOVECS = FROM + 32;
 /** A header and a piece in turn, and room for the rest. */
-const MAX_RECEIVE_IOVECS = 2 * MAX_PIECES + 1;
+const MAX_RECEIVE_IOVECS = 2 * MAX_DATAGRAMS + 1;
 const ARENA_BYTES = RECEIVE_IOVECS + MAX_RECEIVE_IOVECS * IOVEC_BYTES;
 
 /** u32 values of SO_MEMINFO, and which of them counts drops (linux/sock_diag.h). */
@@ -80,8 +82,8 @@ export class PollDatagramSocket implements DatagramSocket {
   readonly #layout = new ScatterLayout();
   readonly #headersAddress: number = ptr(this.#layout.headers);
   readonly #piecesAddress: number = ptr(this.#layout.pieces);
-  /** First iovec of each piece of the record being sent, for sending piece by piece. */
-  readonly #pieceIovecs = new Int32Array(MAX_PIECES + 1);
+  /** First iovec of each datagram of the record being sent, for sending them one by one, and the end of the last. */
+  readonly #datagramIovecs = new Int32Array(MAX_DATAGRAMS + 1);
   readonly #peersByName = new Map<string, HostPort>();
   readonly #lastFrom = new Uint8Array(SOCKADDR_IN6_BYTES);
   readonly #names = new Map<string, Uint8Array>();
@@ -114,7 +116,6 @@ export class PollDatagramSocket implements DatagramSocket {
     this.#setPointer(MSGHDR + 16, IOVECS);
     this.#setPointer(RECEIVE_MSGHDR, FROM);
     this.#setPointer(RECEIVE_MSGHDR + 16, RECEIVE_IOVECS);
-    this.#words[(RECEIVE_MSGHDR + 24) / 4] = MAX_RECEIVE_IOVECS;
     this.#layOut();
     const control = this.#words.subarray(CONTROL / 4);
     // cmsg_len = CMSG_LEN(2), level, type; the value is set for each send
@@ -169,29 +170,30 @@ export class PollDatagramSocket implements DatagramSocket {
     if (length < 0) return this.#receiveFailed();
     const from = this.#sender();
     const layout = this.#layout;
-    if (layout.isRecord(length)) this.#receiveRecord?.(layout.headers, layout.pieces, from);
-    else {
+    const first = layout.recordAt(length);
+    if (first >= 0) {
+      const { headers, pieces, pieceBytes } = layout;
+      this.#receiveRecord?.(headers, first * HEADER_BYTES, pieces, first * pieceBytes, from);
+    } else {
       layout.linearize(length);
-      if (layout.adapt(length)) this.#layOut();
       this.#receive?.(layout.linear, length, from);
     }
+    if (layout.adapt(length, first < 0)) this.#layOut();
     return true;
   }
 
   /** Writes the iovecs of the next receives. */
   #layOut(): void {
-    const { pieceBytes, pieces } = this.#layout;
+    const { datagrams, pieceBytes, pieces } = this.#layout;
     const first = (RECEIVE_IOVECS - IOVECS) / IOVEC_BYTES;
-    for (let i = 0; i < MAX_PIECES; i++) {
+    for (let i = 0; i < datagrams; i++) {
       this.#setIovec(first + 2 * i, this.#headersAddress + i * HEADER_BYTES, HEADER_BYTES);
       this.#setIovec(first + 2 * i + 1, this.#piecesAddress + i * pieceBytes, pieceBytes);
     }
-    const rest = MAX_PIECES * pieceBytes;
-    this.#setIovec(
-      first + 2 * MAX_PIECES,
-      this.#piecesAddress + rest,
-      Math.max(0, Math.min(RECEIVE_BYTES, pieces.length - rest)),
-    );
+    const at = datagrams * pieceBytes;
+    const rest = Math.max(0, Math.min(RECEIVE_BYTES, pieces.length - at));
+    this.#setIovec(first + 2 * datagrams, this.#piecesAddress + at, rest);
+    this.#words[(RECEIVE_MSGHDR + 24) / 4] = 2 * datagrams + 1;
   }
 
   /** @returns whether another call may give more */
@@ -229,16 +231,17 @@ export class PollDatagramSocket implements DatagramSocket {
     header: Uint8Array,
     body: Uint8Array<ArrayBuffer>,
     tag: Uint8Array | null,
+    parity: Uint8Array | null,
     pieces: number,
     to: HostPort,
   ): SendResult {
     if (!this.#placeName(to)) return "failed";
-    const iovecs = this.#gather(header, body, tag, pieces);
-    if (pieces > 1 && !this.#gso) return this.#sendOneByOne(pieces);
-    const sent = this.#send(0, iovecs, pieces > 1);
+    const datagrams = this.#gather(header, body, tag, parity, pieces);
+    if (datagrams > 1 && !this.#gso) return this.#sendOneByOne(datagrams);
+    const sent = this.#send(0, this.#datagramIovecs[datagrams]!, datagrams > 1);
     if (sent !== "again") return sent;
-    const alone = this.#sendOneByOne(pieces);
-    if (pieces > 1 && alone === "sent" && this.#refusal !== null) this.#giveUpSegmentation(this.#refusal);
+    const alone = this.#sendOneByOne(datagrams);
+    if (datagrams > 1 && alone === "sent" && this.#refusal !== null) this.#giveUpSegmentation(this.#refusal);
     return alone;
   }
 
@@ -252,13 +255,14 @@ export class PollDatagramSocket implements DatagramSocket {
     header: Uint8Array,
     body: Uint8Array<ArrayBuffer>,
     tag: Uint8Array | null,
+    parity: Uint8Array | null,
     pieces: number,
     to: HostPort,
   ): SendResult {
     if (!this.#placeName(to)) return "failed";
-    this.#gather(header, body, tag, pieces);
+    const datagrams = this.#gather(header, body, tag, parity, pieces);
     this.#setOption(IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_DONT);
-    const sent = this.#sendOneByOne(pieces);
+    const sent = this.#sendOneByOne(datagrams);
     this.#setOption(IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_PROBE);
     return sent === "too-large" ? "failed" : sent;
   }
@@ -291,20 +295,28 @@ export class PollDatagramSocket implements DatagramSocket {
     return true;
   }
 
-  /** Writes headers and iovecs for the whole record. @returns their number */
-  #gather(header: Uint8Array, body: Uint8Array, tag: Uint8Array | null, pieces: number): number {
-    const arena = this.#arena;
+  /** Writes headers and iovecs for the whole record. @returns the number of its datagrams */
+  #gather(
+    header: Uint8Array,
+    body: Uint8Array,
+    tag: Uint8Array | null,
+    parity: Uint8Array | null,
+    pieces: number,
+  ): number {
     const length = body.length + (tag === null ? 0 : tag.length);
     const piece = pieceSize(length, pieces);
     const bodyAddress: number = ptr(body);
     const tagAddress: number = tag === null ? 0 : ptr(tag);
+    let datagram = 0;
     let iovec = 0;
+    const groups = parity === null ? 0 : parity.length / piece;
+    const parityAddress: number = parity === null ? 0 : ptr(parity);
+    for (let group = 0; group < groups; group++) {
+      iovec = this.#beginDatagram(datagram++, iovec, header, parityPiece(groups, group));
+      this.#setIovec(iovec++, parityAddress + group * piece, piece);
+    }
     for (let i = 0; i < pieces; i++) {
-      const at = HEADERS + i * HEADER_BYTES;
-      for (let j = 0; j < HEADER_BYTES; j++) arena[at + j] = header[j]!;
-      writePiece(arena, at, i);
-      this.#pieceIovecs[i] = iovec;
-      this.#setIovec(iovec++, this.#address + at, HEADER_BYTES);
+      iovec = this.#beginDatagram(datagram++, iovec, header, i);
       const from = i * piece;
       const to = Math.min(from + piece, length);
       if (from < body.length) this.#setIovec(iovec++, bodyAddress + from, Math.min(to, body.length) - from);
@@ -313,9 +325,20 @@ export class PollDatagramSocket implements DatagramSocket {
         this.#setIovec(iovec++, tagAddress + tagFrom, to - body.length - tagFrom);
       }
     }
-    this.#pieceIovecs[pieces] = iovec;
+    this.#datagramIovecs[datagram] = iovec;
     this.#words[CONTROL / 4 + 4] = HEADER_BYTES + piece;
-    return iovec;
+    return datagram;
+  }
+
+  /** Writes the header of one datagram, and its iovec. @returns the number of the next iovec */
+  #beginDatagram(datagram: number, iovec: number, header: Uint8Array, piece: number): number {
+    const at = HEADERS + datagram * HEADER_BYTES;
+    const arena = this.#arena;
+    for (let j = 0; j < HEADER_BYTES; j++) arena[at + j] = header[j]!;
+    writePiece(arena, at, piece);
+    this.#datagramIovecs[datagram] = iovec;
+    this.#setIovec(iovec, this.#address + at, HEADER_BYTES);
+    return iovec + 1;
   }
 
   #send(firstIovec: number, iovecs: number, segmented: boolean): SendResult | "again" {
@@ -345,11 +368,12 @@ export class PollDatagramSocket implements DatagramSocket {
     return "again";
   }
 
-  #sendOneByOne(pieces: number): SendResult {
-    for (let i = 0; i < pieces; i++) {
-      const first = this.#pieceIovecs[i]!;
-      let sent = this.#send(first, this.#pieceIovecs[i + 1]! - first, false);
-      if (sent === "again") sent = this.#send(first, this.#pieceIovecs[i + 1]! - first, false);
+  #sendOneByOne(datagrams: number): SendResult {
+    for (let i = 0; i < datagrams; i++) {
+      const first = this.#datagramIovecs[i]!;
+      const iovecs = this.#datagramIovecs[i + 1]! - first;
+      let sent = this.#send(first, iovecs, false);
+      if (sent === "again") sent = this.#send(first, iovecs, false);
       // the pieces before this one are out: sending all again would be worse than losing the rest of the record
       if (sent !== "sent") return i > 0 ? "failed" : this.#unsent(sent);
     }

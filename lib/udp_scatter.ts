@@ -5,28 +5,51 @@
  * for headers and pieces in the same turn finds the sealed record in one piece and need not move it together. The places
  * must be laid out before the bytes come: so the piece size of the last large record is taken for the next one's, which
  * holds for a bulk flow. What came in another shape is put back into wire order ({@link ScatterLayout.linearize}).
+ *
+ * Where the kernel joins nothing, places for many datagrams only cost (it reads all of them in for each receive): after a
+ * while places for one are laid out, with the rest of the buffer behind them, until something joined comes.
  */
 
 import { HEADER_BYTES, MAX_PIECES } from "./limits.ts";
-import { datagramSize, pieceSize, readLength, readPiece, readPieces } from "./protocol.ts";
+import {
+  datagramSize,
+  MAX_PARITY_GROUPS,
+  parityPiece,
+  pieceSize,
+  readLength,
+  readParityGroups,
+  readPiece,
+  readPieces,
+} from "./protocol.ts";
 
+/** The pieces of a record and its parities. */
+const MAX_DATAGRAMS = MAX_PIECES + MAX_PARITY_GROUPS;
 /** Bytes that one receive may give: UDP_GRO joins up to this. */
 export const RECEIVE_BYTES = 65_536;
+/** Receives of one datagram each after which places for one will do. */
+const LONE_RECEIVES = 64;
 /** Piece size before the first large record: a full datagram of the default MTU. */
 const FIRST_PIECE_BYTES = 1_436;
 
 /** The places, and what is in them after a receive. */
 export class ScatterLayout {
   /** Header i is at i * HEADER_BYTES. */
-  readonly headers = new Uint8Array(MAX_PIECES * HEADER_BYTES);
+  readonly headers = new Uint8Array(MAX_DATAGRAMS * HEADER_BYTES);
   /** Piece i is at i * pieceBytes; room for what comes behind the last header, too. */
   readonly pieces = new Uint8Array(2 * RECEIVE_BYTES);
   readonly #linear = new Uint8Array(RECEIVE_BYTES);
   #pieceBytes = FIRST_PIECE_BYTES;
+  #datagrams = MAX_DATAGRAMS;
+  #loneReceives = 0;
 
   /** Bytes between two headers, as the places are laid out. */
   get pieceBytes(): number {
     return this.#pieceBytes;
+  }
+
+  /** Datagrams that there are places for; what comes behind them is in wire order behind the last piece. */
+  get datagrams(): number {
+    return this.#datagrams;
   }
 
   /** The bytes of the last {@link linearize}. */
@@ -35,26 +58,37 @@ export class ScatterLayout {
   }
 
   /**
-   * Whether the `length` received bytes are exactly one record, whole; its header is the first of {@link headers} and its
-   * sealed bytes begin at {@link pieces}.
+   * Whether the `length` received bytes are exactly one record, whole, with or without its parity.
+   *
+   * @returns how manieth header is that of its piece 0, whose sealed bytes begin at as manieth place; -1 when they are not
    */
-  isRecord(length: number): boolean {
+  recordAt(length: number): number {
     const headers = this.headers;
-    if (length <= HEADER_BYTES || readPiece(headers, 0) !== 0) return false;
+    if (length <= HEADER_BYTES) return -1;
     const count = readPieces(headers, 0);
     const sealed = readLength(headers, 0);
-    if (count === 0 || count > MAX_PIECES || length !== sealed + count * HEADER_BYTES) return false;
-    if (count === 1) return sealed <= this.#pieceBytes;
-    if (pieceSize(sealed, count) !== this.#pieceBytes) return false;
-    for (let i = 1; i < count; i++) if (!this.#continues(i)) return false;
-    return true;
+    if (count === 0 || count > MAX_PIECES) return -1;
+    if (count > 1 && this.#datagrams === 1) return -1;
+    if (count === 1) return this.#isAlone(length, sealed) ? 0 : -1;
+    const size = pieceSize(sealed, count);
+    if (size !== this.#pieceBytes) return -1;
+    const groups = readParityGroups(headers, 0);
+    if (length !== sealed + count * HEADER_BYTES + groups * (HEADER_BYTES + size)) return -1;
+    for (let group = 0; group < groups; group++)
+      if (!this.#continues(group, parityPiece(groups, group))) return -1;
+    for (let i = 0; i < count; i++) if (!this.#continues(groups + i, i)) return -1;
+    return groups;
   }
 
-  /** Whether header `i` is that of piece `i` of the record whose header is the first. */
-  #continues(i: number): boolean {
+  #isAlone(length: number, sealed: number): boolean {
+    return readPiece(this.headers, 0) === 0 && length === sealed + HEADER_BYTES && sealed <= this.#pieceBytes;
+  }
+
+  /** Whether header `i` is that of piece `piece` of the record of the first header. */
+  #continues(i: number, piece: number): boolean {
     const headers = this.headers;
     const at = i * HEADER_BYTES;
-    if (readPiece(headers, at) !== i || headers[at] !== headers[0]) return false;
+    if (readPiece(headers, at) !== piece || headers[at] !== headers[0]) return false;
     for (let j = 2; j < HEADER_BYTES; j++) if (headers[at + j] !== headers[j]) return false;
     return true;
   }
@@ -66,7 +100,7 @@ export class ScatterLayout {
     const size = this.#pieceBytes;
     let at = 0;
     for (let i = 0; at < length; i++) {
-      if (i === MAX_PIECES) {
+      if (i === this.#datagrams) {
         out.set(pieces.subarray(i * size, i * size + length - at), at);
         return;
       }
@@ -80,11 +114,28 @@ export class ScatterLayout {
   }
 
   /**
-   * Looks at what {@link linearize} gave for a better piece size.
+   * Looks at the last receive for better places.
    *
+   * @param linear it was in another shape, and is in {@link linear}
    * @returns whether the places must be laid out anew
    */
-  adapt(length: number): boolean {
+  adapt(length: number, linear: boolean): boolean {
+    const sizeChanged = linear && this.#adaptSize(length);
+    const datagrams = this.#datagramsWanted(length);
+    if (datagrams === this.#datagrams) return sizeChanged;
+    this.#datagrams = datagrams;
+    return true;
+  }
+
+  #datagramsWanted(length: number): number {
+    if (length > HEADER_BYTES + this.#pieceBytes) {
+      this.#loneReceives = 0;
+      return MAX_DATAGRAMS;
+    }
+    return ++this.#loneReceives >= LONE_RECEIVES ? 1 : this.#datagrams;
+  }
+
+  #adaptSize(length: number): boolean {
     if (datagramSize(this.#linear, 0, length) === 0) return false;
     const count = readPieces(this.#linear, 0);
     const sealed = readLength(this.#linear, 0);
