@@ -24,7 +24,7 @@ import type {
   TunnelDrained,
   TunnelIn,
 } from "./data_plane_message.ts";
-import { type MessageWay, Outbound, type StreamWay } from "./data_plane_outbound.ts";
+import { Outbound, type StreamWay } from "./data_plane_outbound.ts";
 import { DropCounter } from "./drop_counter.ts";
 import { StreamOutput } from "./data_plane_stream.ts";
 import type { DataLoop } from "./data_loop.ts";
@@ -34,6 +34,7 @@ import { IPV4_OUTER_HEADER_BYTES, OUTER_HEADER_BYTES } from "./limits.ts";
 import { encodeProbe, type ProbeMessage } from "./probe_message.ts";
 import { RecordType } from "./protocol.ts";
 import { RateShaper } from "./rate_limit.ts";
+import type { MessageWay } from "./seal_job.ts";
 import { type RecordKeys, Session } from "./session.ts";
 import { SessionPaths } from "./session_paths.ts";
 import { SessionTable } from "./session_table.ts";

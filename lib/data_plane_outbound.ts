@@ -19,7 +19,7 @@ import { concatBytes, freeBytes } from "./bytes.ts";
 import { completeChecksum } from "./checksum.ts";
 import type { Clock } from "./clock.ts";
 import type { DropCounter } from "./drop_counter.ts";
-import type { Engine, RecordJob, RecordKey } from "./engine.ts";
+import type { Engine } from "./engine.ts";
 import {
   HEADER_BYTES,
   MAX_MTU_BYTES,
@@ -36,9 +36,10 @@ import { RateGate } from "./rate_gate.ts";
 import type { QueuedPacket, RateShaper } from "./rate_limit.ts";
 import { parityGroups } from "./record_limit.ts";
 import { RoutingLoop } from "./routing_loop.ts";
+import { type MessageWay, SealJob } from "./seal_job.ts";
 import { segmentCount, segmentedBytes, writeSegments } from "./segment.ts";
 import { splitBytes, writeSplit } from "./segment_split.ts";
-import type { SendingEpoch, Session } from "./session.ts";
+import type { Session } from "./session.ts";
 import type { SessionTable } from "./session_table.ts";
 import type { PacketDevice } from "./tun.ts";
 import type { TunRouter } from "./tun_router.ts";
@@ -51,50 +52,6 @@ import {
   vnetFlags,
   vnetGsoType,
 } from "./vnet_header.ts";
-
-/** One record on its way from numbering to transmission. */
-class SealJob implements RecordJob {
-  readonly key: RecordKey;
-  readonly salt: Uint8Array;
-  readonly session: Session;
-  readonly header = new Uint8Array(HEADER_BYTES);
-  readonly plaintextBytes: number;
-  readonly pieces: number;
-  /** Groups whose parity goes with it; 0 for none. */
-  readonly parityGroups: number;
-  /** Where a message of our own goes, at once and past the queue; null for packets, which go where the session says. */
-  readonly aside: MessageWay | null;
-  body: Uint8Array<ArrayBuffer> | null = null;
-  tag: Uint8Array | null = null;
-  failed = false;
-  readonly #owner: Outbound;
-
-  constructor(
-    owner: Outbound,
-    session: Session,
-    sending: SendingEpoch,
-    plaintextBytes: number,
-    pieces: number,
-    parityGroups: number,
-    aside: MessageWay | null,
-  ) {
-    this.#owner = owner;
-    this.session = session;
-    this.key = sending.key;
-    this.salt = sending.salt;
-    this.plaintextBytes = plaintextBytes;
-    this.pieces = pieces;
-    this.parityGroups = parityGroups;
-    this.aside = aside;
-  }
-
-  settled(): void {
-    this.#owner.sealed(this);
-  }
-}
-
-/** The way of a message of our own: to an address, or by the TLS stream. */
-export type MessageWay = HostPort | "stream";
 
 /** The way into the TLS streams of the sessions. */
 export interface StreamWay {

@@ -176,8 +176,8 @@ export class Reassembly {
     this.#forget(partial);
     const { bytes, length, pieces, parities } = partial;
     for (let piece = 0; piece < pieces; piece++) {
-      const parity = parities[piece % parities.length];
-      if (hasPiece(partial, piece) || parity == null) continue;
+      const parity = parities[piece % parities.length] ?? null;
+      if (parity === null || hasPiece(partial, piece)) continue;
       restorePiece(bytes, HEADER_BYTES, length, pieces, parities.length, piece, parity);
     }
     this.#restoredKeys[this.#restored++ % REMEMBERED_RESTORED] = partial.key;
@@ -212,7 +212,7 @@ function takeParity(
   size: number,
   groups: number,
 ): boolean {
-  if (partial.parities.length === 0) partial.parities = new Array<null>(groups).fill(null);
+  if (partial.parities.length === 0) partial.parities = Array.from({ length: groups }, () => null);
   const { parities } = partial;
   const group = readParityGroup(bytes, offset);
   if (parities.length !== groups || parities[group] !== null) return false;
