@@ -147,21 +147,22 @@ export class RecordLimit {
   // what we sent, and what of it the newest report speaks of
   #records = 0;
   #datagrams = 0;
-  /** Datagrams sent since the last report, and those of them that belong to records with parity. */
-  #sinceReport = 0;
-  #protectedSinceReport = 0;
+  /** Datagrams of records with parity. */
+  #protected = 0;
   #seen = 0;
   #expected = 0;
   #restored = 0;
   #reportedDatagrams = 0;
+  #reportedProtected = 0;
   #reportedAtMs = -Infinity;
   #refusals = 0;
   /** The receiver's count of records less ours; not zero only after one of the two began anew. */
   #ahead = 0;
 
-  /** A ring of earlier values of #records and #datagrams, to tell how many datagrams the first n records had. */
+  /** A ring of earlier values of #records, #datagrams and #protected, to tell how many datagrams the first n records had. */
   readonly #markRecords = new Float64Array(MARKS);
   readonly #markDatagrams = new Float64Array(MARKS);
+  readonly #markProtected = new Float64Array(MARKS);
   #marks = 0;
 
   /**
@@ -210,8 +211,7 @@ export class RecordLimit {
   recordSent(datagrams: number, parity: boolean): void {
     this.#records++;
     this.#datagrams += datagrams;
-    this.#sinceReport += datagrams;
-    if (parity) this.#protectedSinceReport += datagrams;
+    if (parity) this.#protected += datagrams;
   }
 
   /**
@@ -232,13 +232,18 @@ export class RecordLimit {
     // negative when records that had been given up came after all
     const lost = expected - seen - (this.#expected - this.#seen);
     const restored = recordsRestored - this.#restored;
-    const reportedDatagrams = this.#datagramsOf(expected - this.#ahead);
+    const reported = expected - this.#ahead;
+    const reportedDatagrams = this.#countAt(reported, this.#markDatagrams, this.#datagrams);
     const datagrams = Math.max(0, reportedDatagrams - this.#reportedDatagrams);
+    // of the records that the report speaks of, not of those sent since: a round trip ago there may have been no parity
+    const reportedProtected = this.#countAt(reported, this.#markProtected, this.#protected);
+    const share = datagrams > 0 ? Math.max(0, reportedProtected - this.#reportedProtected) / datagrams : 0;
     const elapsedMs = Math.min(LONGEST_STEP_MS, Math.max(0, nowMs - this.#reportedAtMs));
     this.#seen = seen;
     this.#expected = expected;
     this.#restored = recordsRestored;
     this.#reportedDatagrams = reportedDatagrams;
+    this.#reportedProtected = reportedProtected;
     this.#reportedAtMs = nowMs;
     this.#mark();
     // what a busy receiver dropped says nothing of the path, and smaller records would make it busier
@@ -246,9 +251,6 @@ export class RecordLimit {
     this.#fast.add(lost + restored, datagrams, elapsedMs);
     this.#slow.add(lost + restored, datagrams, elapsedMs);
     this.#cleanRun = lost + restored > 0 ? 0 : this.#cleanRun + datagrams;
-    const share = this.#sinceReport > 0 ? this.#protectedSinceReport / this.#sinceReport : 0;
-    this.#sinceReport = 0;
-    this.#protectedSinceReport = 0;
     this.#parity.reported(lost, restored, share, this.#slow.mean(0), elapsedMs, nowMs);
     this.#adapt(elapsedMs);
     return true;
@@ -268,6 +270,7 @@ export class RecordLimit {
     this.#restored = restored;
     this.#ahead = expected - this.#records;
     this.#reportedDatagrams = this.#datagrams;
+    this.#reportedProtected = this.#protected;
     this.#refusals = 0;
   }
 
@@ -295,22 +298,25 @@ export class RecordLimit {
     const at = this.#marks++ % MARKS;
     this.#markRecords[at] = this.#records;
     this.#markDatagrams[at] = this.#datagrams;
+    this.#markProtected[at] = this.#protected;
   }
 
-  /** Datagrams of our first `records` records: exact at the marks, in proportion between them. */
-  #datagramsOf(records: number): number {
+  /**
+   * What was counted when we had sent `records` records: exact at the marks, in proportion between them.
+   *
+   * @param counts of the marks
+   * @param above the count now
+   */
+  #countAt(records: number, counts: Float64Array, above: number): number {
     let aboveRecords = this.#records;
-    let aboveDatagrams = this.#datagrams;
     for (let mark = this.#marks - 1; mark >= Math.max(0, this.#marks - MARKS); mark--) {
       const belowRecords = this.#markRecords[mark % MARKS]!;
-      const belowDatagrams = this.#markDatagrams[mark % MARKS]!;
-      if (records >= belowRecords) {
-        return between(records, belowRecords, belowDatagrams, aboveRecords, aboveDatagrams);
-      }
+      const below = counts[mark % MARKS]!;
+      if (records >= belowRecords) return between(records, belowRecords, below, aboveRecords, above);
       aboveRecords = belowRecords;
-      aboveDatagrams = belowDatagrams;
+      above = below;
     }
-    return this.#marks <= MARKS ? between(records, 0, 0, aboveRecords, aboveDatagrams) : aboveDatagrams;
+    return this.#marks <= MARKS ? between(records, 0, 0, aboveRecords, above) : above;
   }
 }
 
