@@ -193,7 +193,7 @@ export class RecordLimit {
     if (!this.#parity.on) return most;
     const datagrams = Math.min(MAX_PIECES, Math.floor(MAX_SEND_BYTES / this.#maxDatagramBytes));
     // room for the parities of so large a record
-    return Math.min(most, datagrams - parityGroups(this.loss, datagrams));
+    return Math.max(1, Math.min(most, datagrams - parityGroups(this.loss, datagrams)));
   }
 
   /** Share of datagrams lost lately, 0 to 1, as far as it can be told from records. */
