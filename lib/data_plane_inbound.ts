@@ -274,7 +274,6 @@ export class Inbound {
     from: HostPort | null,
     restored: boolean,
   ): void {
-    if (session.reassembly.records > 0) session.reassembly.discard(header, offset);
     const sealedBytes = readLength(header, offset);
     if (this.#inFlightBytes + sealedBytes > OPEN_IN_FLIGHT_BYTES) return this.#drops.add("open-overload");
     const type = readType(header, offset);
@@ -308,6 +307,7 @@ export class Inbound {
     const nowMs = this.#clock.monotonicMs();
     const news = session.recordOpened(epoch, sequence, nowMs);
     if (news === "replayed") return this.#drops.add("record-replayed");
+    if (session.reassembly.records > 0) session.reassembly.discard(epoch.epoch, sequence);
     if (job.restored) session.recordsRestored++;
     if (news === "confirmed") this.#events.epochConfirmed(session, epoch.epoch);
     if (job.type === RecordType.keepalive) return this.#keepalive(job, plaintext, nowMs);

@@ -6,8 +6,9 @@
  * because that costs as much as copying the record, and not later, because the packets of later records would overtake.
  *
  * At most {@link REASSEMBLY_RECORDS} incomplete records and {@link REASSEMBLY_BYTES} of them are kept; the oldest makes
- * room; parity comes on top, half as much at most. What stays incomplete for {@link REASSEMBLY_TIMEOUT_MS} is dropped. Pieces are not authenticated one by one: the
- * tag of the whole record is checked after the last one, so the caller lets in only pieces from addresses it trusts.
+ * room; parity comes on top, as much again at most. What stays incomplete for {@link REASSEMBLY_TIMEOUT_MS} is dropped.
+ * Pieces are not authenticated one by one: the tag of the whole record is checked after the last one, so the caller lets in
+ * only pieces from addresses it trusts.
  */
 
 import type { HostPort } from "./address.ts";
@@ -120,9 +121,12 @@ export class Reassembly {
     return null;
   }
 
-  /** Forgets the pieces of a record that came whole by another way: its parity may have been in an earlier buffer. */
-  discard(bytes: Uint8Array, offset: number): void {
-    const partial = this.#partials.get(keyOf(bytes, offset));
+  /**
+   * Forgets the pieces of an authentic record that came whole by another way: its parity may have been in an earlier buffer.
+   * Not before its tag was checked, or anybody could take the pieces of a record away by a forged whole one.
+   */
+  discard(epoch: number, sequence: number): void {
+    const partial = this.#partials.get(keyFor(epoch, sequence));
     if (partial !== undefined) this.#forget(partial);
   }
 
@@ -236,9 +240,13 @@ function canRestore(partial: Partial): boolean {
   return true;
 }
 
-/** Epoch and sequence in one number: 16 bits above 40 would not be exact, and only the low 12 bits tell live epochs apart. */
 function keyOf(bytes: Uint8Array, offset: number): number {
-  return (readEpoch(bytes, offset) & 0xfff) * 2 ** 40 + readSequence(bytes, offset);
+  return keyFor(readEpoch(bytes, offset), readSequence(bytes, offset));
+}
+
+/** Epoch and sequence in one number: 16 bits above 40 would not be exact, and only the low 12 bits tell live epochs apart. */
+function keyFor(epoch: number, sequence: number): number {
+  return (epoch & 0xfff) * 2 ** 40 + sequence;
 }
 
 /** Pieces of one record agree in everything but their index. */
