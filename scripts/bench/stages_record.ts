@@ -2,14 +2,30 @@
 
 import { joinPieces } from "../../lib/data_plane_inbound.ts";
 import { HEADER_BYTES, TAG_BYTES } from "../../lib/limits.ts";
-import { datagramSize, piecesFor, RecordType, writeDatagrams, writeHeader } from "../../lib/protocol.ts";
+import { restorePiece, writeParity } from "../../lib/parity.ts";
+import {
+  datagramSize,
+  pieceSize,
+  piecesFor,
+  RecordType,
+  writeDatagrams,
+  writeHeader,
+} from "../../lib/protocol.ts";
 import { Reassembly } from "../../lib/reassembly.ts";
 import { ReplayWindow } from "../../lib/replay_window.ts";
 import { DATAGRAM_BYTES, headerOf, sizeText } from "./stage_packets.ts";
 import type { Stage } from "./stopwatch.ts";
 
+const SOMEBODY = { host: "192.0.2.7", port: 4711 };
+
 export function recordStages(): readonly Stage[] {
-  const cuts = [16_000, 62_000].flatMap((bytes) => [cut(bytes), join(bytes), reassemble(bytes)]);
+  const cuts = [16_000, 62_000].flatMap((bytes) => [
+    cut(bytes),
+    parity(bytes),
+    join(bytes),
+    reassemble(bytes),
+    restore(bytes),
+  ]);
   return [header(), ...cuts, window()];
 }
 
@@ -33,7 +49,7 @@ function datagramsOf(bytes: number): Uint8Array<ArrayBuffer> {
   const length = bytes + TAG_BYTES;
   const pieces = piecesFor(length, DATAGRAM_BYTES);
   const out = new Uint8Array(length + pieces * HEADER_BYTES);
-  writeDatagrams(out, header, new Uint8Array(length), null, pieces);
+  writeDatagrams(out, header, new Uint8Array(length), null, null, pieces);
   return out;
 }
 
@@ -48,7 +64,21 @@ function cut(bytes: number): Stage {
     input: sizeText(bytes),
     bytes,
     batch: 100,
-    run: () => writeDatagrams(out, header, record, null, pieces),
+    run: () => writeDatagrams(out, header, record, null, null, pieces),
+  };
+}
+
+/** What parity adds to it on a path that loses datagrams. */
+function parity(bytes: number): Stage {
+  const record = new Uint8Array(bytes + TAG_BYTES);
+  const pieces = piecesFor(record.length, DATAGRAM_BYTES);
+  const out = new Uint8Array(pieceSize(record.length, pieces));
+  return {
+    name: "parity of a record",
+    input: sizeText(bytes),
+    bytes,
+    batch: 100,
+    run: () => writeParity(out, record, null, pieces, 1),
   };
 }
 
@@ -81,10 +111,24 @@ function reassemble(bytes: number): Stage {
     run: () => {
       for (let at = 0; at < received.length;) {
         const size = datagramSize(received, at, received.length);
-        reassembly.add(received, at, size, 0);
+        reassembly.add(received, at, size, SOMEBODY, 0);
         at += size;
       }
     },
+  };
+}
+
+/** What a lost datagram adds to it. */
+function restore(bytes: number): Stage {
+  const record = new Uint8Array(bytes + TAG_BYTES);
+  const pieces = piecesFor(record.length, DATAGRAM_BYTES);
+  const parity = new Uint8Array(pieceSize(record.length, pieces));
+  return {
+    name: "restore a lost piece",
+    input: sizeText(bytes),
+    bytes,
+    batch: 100,
+    run: () => restorePiece(record, 0, record.length, pieces, 1, pieces >> 1, parity),
   };
 }
 
