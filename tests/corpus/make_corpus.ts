@@ -22,10 +22,19 @@ async function put(decoder: string, name: string, content: Uint8Array | string):
 const text = (length: number): Uint8Array<ArrayBuffer> =>
   Uint8Array.from({ length }, (_, i) => 97 + (i % 26));
 
-for (const { name, datagrams, plaintext } of record.records) {
+for (const { name, datagrams, parities, plaintext } of record.records) {
   const file = name.replaceAll(" ", "-");
   const pieces = datagrams.map((hex) => Uint8Array.fromHex(hex));
   await put("datagram", file, Buffer.concat(pieces));
+  for (const [i, group] of parities.entries()) {
+    const ahead = group.map((hex) => Uint8Array.fromHex(hex));
+    await put("datagram", `${file}-with-${i + 1}-parities`, Buffer.concat([...ahead, ...pieces]));
+    await put(
+      "datagram",
+      `${file}-with-${i + 1}-parities-one-lost`,
+      Buffer.concat([...ahead, ...pieces.slice(1)]),
+    );
+  }
   if (name.includes("packet") && !name.includes("super"))
     await put("record", file, Uint8Array.fromHex(plaintext));
 }

@@ -25,6 +25,8 @@ export interface RecordVector {
   /** Ciphertext and tag. */
   readonly sealed: string;
   readonly datagrams: readonly string[];
+  /** Of a record of several pieces: the parities that may go ahead of its datagrams, for one group of pieces, for two and so on. */
+  readonly parities: readonly (readonly string[])[];
 }
 
 /** The whole file. */
@@ -70,8 +72,26 @@ function makeRecord(inputs: Inputs, plaintext: Uint8Array): RecordVector {
     { length: pieces },
     (_, piece) => headerOf(piece) + sealed.slice(piece * size * 2, (piece + 1) * size * 2),
   );
+  const payloads = datagrams.map((datagram) => [...Buffer.from(datagram.slice(32), "hex")]);
+  const parities = Array.from({ length: pieces > 1 ? Math.min(8, pieces) : 0 }, (_, i) =>
+    paritiesOf(payloads, i + 1).map(
+      (bytes, group) => headerOf(128 + 8 * i + group) + Buffer.from(bytes).toString("hex"),
+    ),
+  );
   const text = Buffer.from(plaintext).toString("hex");
-  return { ...inputs, sessionId, pieces, plaintext: text, header, nonce, sealed, datagrams };
+  return { ...inputs, sessionId, pieces, plaintext: text, header, nonce, sealed, datagrams, parities };
+}
+
+/** Byte by byte: the exclusive or of the pieces of each group, a short last piece filled up with zeros. */
+function paritiesOf(payloads: readonly (readonly number[])[], groups: number): number[][] {
+  return Array.from({ length: groups }, (_, group) =>
+    payloads[0]!.map((_, at) =>
+      payloads.reduce(
+        (sum, payload, piece) => (piece % groups === group ? sum ^ (payload[at] ?? 0) : sum),
+        0,
+      ),
+    ),
+  );
 }
 
 function text(words: string): Uint8Array {
@@ -87,7 +107,7 @@ export function recordVectors(): RecordVectors {
     buildPacket({ ...first, payload: text("the first of two") }),
     buildPacket({ ...second, payload: text("the second") }),
   ]);
-  const keepalive = "00000003" + "00989680" + "004c4b40" + "000003e8" + hex(41, 8) + hex(42, 8);
+  const keepalive = "00000003" + "00989680" + "004c4b40" + "000003e8" + hex(41, 8) + hex(42, 8) + hex(1, 8);
   const large: PacketParts = {
     version: 4,
     protocol: "tcp",
