@@ -23,7 +23,7 @@ import {
   sourceOffset,
 } from "../../lib/packet.ts";
 import { decodeProfile } from "../../lib/profile.ts";
-import { datagramSize } from "../../lib/protocol.ts";
+import { datagramSize, isWholeRecord } from "../../lib/protocol.ts";
 import { Reassembly } from "../../lib/reassembly.ts";
 import { ScramClient, ScramServer, tlsExporterBinding } from "../../lib/scram.ts";
 import { segmentedBytes, writeSegments } from "../../lib/segment.ts";
@@ -69,6 +69,8 @@ function refusing(
   };
 }
 
+const SOMEBODY = { host: "192.0.2.7", port: 4711 };
+
 /** Walks a buffer of coalesced datagrams and puts their pieces together. */
 function decodeDatagrams(bytes: Uint8Array<ArrayBuffer>): boolean {
   const reassembly = new Reassembly();
@@ -77,11 +79,13 @@ function decodeDatagrams(bytes: Uint8Array<ArrayBuffer>): boolean {
     const size = datagramSize(bytes, offset, bytes.length);
     if (size === 0) return false;
     must(size > HEADER_BYTES && offset + size <= bytes.length, "a datagram past the end");
-    const whole = reassembly.add(bytes, offset, size, 0);
-    must(whole === null || whole.length > HEADER_BYTES, "an empty record");
+    const restored = reassembly.restore(bytes, offset);
+    const whole = reassembly.add(bytes, offset, size, SOMEBODY, 0);
+    for (const record of [restored, whole]) must(record === null || isWholeRecord(record.bytes), "no record");
     must(reassembly.bytes <= REASSEMBLY_BYTES && reassembly.records <= REASSEMBLY_RECORDS, "no bound");
     offset += size;
   }
+  while (reassembly.isRestorable) must(reassembly.restore(null, 0) !== null, "promised a record");
   return bytes.length > 0;
 }
 

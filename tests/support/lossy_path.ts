@@ -4,7 +4,8 @@
  */
 
 import { LossReports } from "../../lib/loss_report.ts";
-import { type LossReport, RecordLimit } from "../../lib/record_limit.ts";
+import { type LossReport, parityGroups, RecordLimit } from "../../lib/record_limit.ts";
+import { MAX_SEND_BYTES } from "../../lib/limits.ts";
 import { ReplayWindow } from "../../lib/replay_window.ts";
 import { randomSource } from "./property.ts";
 
@@ -37,16 +38,28 @@ export interface PathOptions {
 /** The state after one step of 10 ms. */
 export interface PathSample {
   readonly atSeconds: number;
-  /** Datagrams that the largest record has. */
+  /** Datagrams that the largest record has, parity apart. */
   readonly datagrams: number;
   readonly loss: number;
   readonly reports: number;
+  readonly parity: boolean;
+  /** Since the beginning: pieces sent, and those that the receiver never had because their record was lost. */
+  readonly pieces: number;
+  readonly lostPieces: number;
+  /** Since the beginning: all datagrams sent, parity too. */
+  readonly sent: number;
 }
 
+/** A copy of a record that arrives. */
 interface Arrival {
   readonly atMs: number;
   readonly sequence: number;
+  /** A piece was lost and restored. */
+  readonly restored: boolean;
 }
+
+/** Datagrams that leave by one send. */
+const MOST_DATAGRAMS = Math.floor(MAX_SEND_BYTES / DATAGRAM_BYTES);
 
 /** Runs the path. @returns a sample for every 10 ms */
 export function runPath(options: PathOptions): PathSample[] {
@@ -63,23 +76,37 @@ export function runPath(options: PathOptions): PathSample[] {
   let sequence = 0;
   let credit = 0;
   let reported = 0;
+  let restored = 0;
+  let [sent, sentPieces, lostPieces] = [0, 0, 0];
   for (let nowMs = 0; nowMs < seconds * 1000; nowMs += STEP_MS) {
     credit += (datagramsPerSecond * STEP_MS) / 1000;
     while (credit > 0) {
       const pieces = chance(options.smallShare ?? 0) ? 1 : datagramsOf(limit.limit);
-      credit -= pieces;
-      limit.recordSent(pieces);
-      arrivals.push(...link.carry(sequence++, pieces, nowMs));
+      const groups = groupsOf(limit, pieces);
+      credit -= pieces + groups;
+      sent += pieces + groups;
+      sentPieces += pieces;
+      limit.recordSent(pieces + groups, groups > 0);
+      const copies = link.carry(sequence++, pieces, groups, nowMs);
+      if (copies.length === 0) lostPieces += pieces;
+      arrivals.push(...copies);
     }
-    for (const { sequence: arrived } of arrivals.filter(({ atMs }) => atMs <= nowMs)) {
-      if (receiver.mark(arrived)) reporter.dataOpened();
+    for (const arrival of arrivals.filter(({ atMs }) => atMs <= nowMs)) {
+      if (!receiver.mark(arrival.sequence)) continue;
+      reporter.dataOpened();
+      if (arrival.restored) restored++;
     }
     arrivals = arrivals.filter(({ atMs }) => atMs > nowMs);
-    const lost = receiver.next - receiver.marked;
-    if (reporter.due(lost, nowMs)) {
-      reporter.sent(lost, nowMs);
+    const hit = receiver.next - receiver.marked + restored;
+    if (reporter.due(hit, nowMs)) {
+      reporter.sent(hit, nowMs);
       reported++;
-      const report = { recordsSeen: receiver.marked, recordsExpected: receiver.next, overloaded };
+      const report = {
+        recordsSeen: receiver.marked,
+        recordsExpected: receiver.next,
+        recordsRestored: restored,
+        overloaded,
+      };
       if (!chance(reportLoss)) reports.push({ atMs: nowMs + roundTripMs / 2, report });
     }
     for (const { report } of reports.filter(({ atMs }) => atMs <= nowMs)) limit.reported(report, nowMs);
@@ -89,6 +116,10 @@ export function runPath(options: PathOptions): PathSample[] {
       datagrams: datagramsOf(limit.limit),
       loss: limit.loss,
       reports: reported,
+      parity: limit.parity,
+      pieces: sentPieces,
+      lostPieces,
+      sent,
     });
   }
   return samples;
@@ -97,6 +128,12 @@ export function runPath(options: PathOptions): PathSample[] {
 /** Datagrams of a record with a plaintext of so many bytes. */
 export function datagramsOf(plaintextBytes: number): number {
   return Math.ceil((plaintextBytes + 16) / (DATAGRAM_BYTES - 16));
+}
+
+/** Parities that go with a record, as `data_plane_outbound.ts` has it. */
+function groupsOf(limit: RecordLimit, pieces: number): number {
+  if (pieces === 1 || !limit.parity) return 0;
+  return Math.max(0, Math.min(parityGroups(limit.loss, pieces), MOST_DATAGRAMS - pieces));
 }
 
 /** Decides what becomes of the datagrams. */
@@ -111,20 +148,30 @@ class Link {
   }
 
   /** When copies of a whole record arrive: none, one or two. */
-  carry(sequence: number, pieces: number, nowMs: number): Arrival[] {
-    const { loss, burst = 1, roundTripMs = 20, reorderShare = 0, reorderMs = 0 } = this.#options;
-    const probability = (loss?.(nowMs / 1000) ?? 0) / burst;
-    let whole = true;
-    for (let i = 0; i < pieces; i++) {
-      if (this.#burstLeft === 0 && this.#chance(probability)) this.#burstLeft = burst;
-      if (this.#burstLeft > 0) {
-        this.#burstLeft--;
-        whole = false;
-      }
+  carry(sequence: number, pieces: number, groups: number, nowMs: number): Arrival[] {
+    const { roundTripMs = 20, reorderShare = 0, reorderMs = 0 } = this.#options;
+    const lostOfGroup = Array.from({ length: Math.max(1, groups) }, () => 0);
+    let restored = false;
+    // parities go ahead
+    for (let group = 0; group < groups; group++) if (this.#loses(nowMs)) lostOfGroup[group]!++;
+    for (let piece = 0; piece < pieces; piece++) {
+      if (!this.#loses(nowMs)) continue;
+      lostOfGroup[piece % lostOfGroup.length]!++;
+      restored = true;
     }
-    if (!whole) return [];
+    if (lostOfGroup.some((lost) => lost > Math.min(1, groups))) return [];
     const atMs = nowMs + roundTripMs / 2 + (this.#chance(reorderShare) ? reorderMs : 0);
-    const copy = { atMs, sequence };
+    const copy = { atMs, sequence, restored };
     return this.#chance(this.#options.duplicateShare ?? 0) ? [copy, copy] : [copy];
+  }
+
+  /** Whether the path loses the next datagram. */
+  #loses(nowMs: number): boolean {
+    const { loss, burst = 1 } = this.#options;
+    const probability = (loss?.(nowMs / 1000) ?? 0) / burst;
+    if (this.#burstLeft === 0 && this.#chance(probability)) this.#burstLeft = burst;
+    if (this.#burstLeft === 0) return false;
+    this.#burstLeft--;
+    return true;
   }
 }

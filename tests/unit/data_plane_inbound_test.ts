@@ -297,6 +297,7 @@ describe("Inbound: a peer with good keys", () => {
       echo: null,
       recordsSeen: 0,
       recordsExpected: 0,
+      recordsRestored: 0,
     };
     for (let i = 0; i < 50; i++) {
       pair.toServer(pair.client.udp, await sealed(RecordType.keepalive, encodeKeepalive(message), 2000 + i));

@@ -11,25 +11,37 @@ const MESSAGE: Keepalive = {
   echo: { sentAtUs: 0xfffefdfc, delayUs: 5 },
   recordsSeen: 2 ** 33 + 1,
   recordsExpected: 2 ** 33 + 2,
+  recordsRestored: 2 ** 32 + 3,
   overloaded: false,
   probe: false,
   newPath: false,
 };
-const GOLDEN = "00000003" + "01020304" + "fffefdfc" + "00000005" + "0000000200000001" + "0000000200000002";
+const GOLDEN =
+  "00000003" +
+  "01020304" +
+  "fffefdfc" +
+  "00000005" +
+  "0000000200000001" +
+  "0000000200000002" +
+  "0000000100000003";
 
 const microseconds = fc.nat(0xffff_ffff);
-const message: fc.Arbitrary<Keepalive> = fc.tuple(fc.maxSafeNat(), fc.maxSafeNat()).chain(([a, b]) =>
-  fc.record({
-    replyWanted: fc.boolean(),
-    sentAtUs: microseconds,
-    echo: fc.option(fc.record({ sentAtUs: microseconds, delayUs: microseconds })),
-    recordsSeen: fc.constant(Math.min(a, b)),
-    recordsExpected: fc.constant(Math.max(a, b)),
-    overloaded: fc.boolean(),
-    probe: fc.boolean(),
-    newPath: fc.boolean(),
-  }),
-);
+const message: fc.Arbitrary<Keepalive> = fc
+  .array(fc.maxSafeNat(), { minLength: 3, maxLength: 3 })
+  .chain((counts) => {
+    const [restored, seen, expected] = counts.toSorted((a, b) => a - b) as [number, number, number];
+    return fc.record({
+      replyWanted: fc.boolean(),
+      sentAtUs: microseconds,
+      echo: fc.option(fc.record({ sentAtUs: microseconds, delayUs: microseconds })),
+      recordsSeen: fc.constant(seen),
+      recordsExpected: fc.constant(expected),
+      recordsRestored: fc.constant(restored),
+      overloaded: fc.boolean(),
+      probe: fc.boolean(),
+      newPath: fc.boolean(),
+    });
+  });
 
 describe("encodeKeepalive", () => {
   test("golden bytes", () => {
@@ -66,7 +78,7 @@ describe("decodeKeepalive", () => {
     expect(decodeKeepalive(Uint8Array.of(...whole, 0))).toBeNull();
   });
 
-  test("refuses unknown flags, more seen than sent, and counts that are not exact", () => {
+  test("refuses unknown flags, more seen than sent, more restored than seen, and counts that are not exact", () => {
     const change = (at: number, value: number) => {
       const data = Uint8Array.fromHex(GOLDEN);
       data[at] = value;
@@ -75,6 +87,7 @@ describe("decodeKeepalive", () => {
     expect(change(3, 32 | 3)).toBeNull();
     expect(change(0, 0x80)).toBeNull();
     expect(change(23, 3)).toBeNull();
+    expect(change(35, 3)).toBeNull();
     expect(change(24, 0x7f)).toBeNull();
   });
 
@@ -84,10 +97,11 @@ describe("decodeKeepalive", () => {
       data[3]! &= 7;
       data.fill(0, 16, 22);
       data.fill(0, 24, 27);
+      data.fill(0, 32, 39);
       return data;
     });
     check(
-      fc.property(fc.oneof(bytes(0, 40), near), (data) => {
+      fc.property(fc.oneof(bytes(0, 48), near), (data) => {
         const read = decodeKeepalive(data);
         if (read === null) return;
         const again = encodeKeepalive(read);

@@ -5,16 +5,23 @@ import fc from "fast-check";
 import { HEADER_BYTES, MAX_PIECES, MAX_RECORD_BYTES, MIN_PIECE_BYTES, TAG_BYTES } from "../../lib/limits.ts";
 import {
   datagramSize,
+  isHeader,
+  isWholeRecord,
+  MAX_PARITY_GROUPS,
+  parityPiece,
   pieceSize,
   piecesFor,
   readEpoch,
   readLength,
+  readParityGroup,
+  readParityGroups,
   readPiece,
   readPieces,
   readSequence,
   readSessionId,
   readType,
   RecordType,
+  writeDatagrams,
   writeHeader,
   writePiece,
 } from "../../lib/protocol.ts";
@@ -171,6 +178,90 @@ describe("datagramSize", () => {
         expect(size === 0 || (size > HEADER_BYTES && offset + size <= data.length)).toBe(true);
       }),
       2000,
+    );
+  });
+});
+
+describe("parities", () => {
+  test("golden bytes: the parity of group 2 of 3", () => {
+    const data = new Uint8Array(HEADER_BYTES);
+    writeHeader(data, 0, RecordType.offload, 0xf00d, 0xdeadbeef, 0xabcd, 44, 2 ** 40 - 2);
+    writePiece(data, 0, parityPiece(3, 1));
+    expect(data.toHex()).toBe("0391f00d" + "deadbeef" + "abcd2cff" + "fffffffe");
+  });
+
+  test("round trip of groups and group; no piece is taken for a parity", () => {
+    const data = new Uint8Array(HEADER_BYTES + 3);
+    for (let groups = 1; groups <= MAX_PARITY_GROUPS; groups++) {
+      for (let group = 0; group < groups; group++) {
+        writePiece(data, 3, parityPiece(groups, group));
+        expect([readParityGroups(data, 3), readParityGroup(data, 3)]).toEqual([groups, group]);
+      }
+    }
+    for (let piece = 0; piece < 128; piece++) {
+      writePiece(data, 3, piece);
+      expect(readParityGroups(data, 3)).toBe(0);
+    }
+  });
+
+  test("of all 128 indices exactly those are taken that a record of so many pieces may have", () => {
+    for (const pieces of [1, 2, 3, 7, 8, 9, MAX_PIECES]) {
+      const own = new Set<number>();
+      const most = pieces === 1 ? 0 : Math.min(pieces, MAX_PARITY_GROUPS);
+      for (let groups = 1; groups <= most; groups++)
+        for (let group = 0; group < groups; group++) own.add(parityPiece(groups, group));
+      for (let index = pieces; index < 256; index++) {
+        expect([index, isHeader(header(pieces * 300, pieces, index), 0)]).toEqual([index, own.has(index)]);
+      }
+    }
+  });
+
+  test("a parity is as long as every piece but the last; every truncated prefix is refused", () => {
+    for (const [length, pieces] of [
+      [900, 3],
+      [899, 3],
+      [62_026, 44],
+    ] as const) {
+      const size = HEADER_BYTES + Math.ceil(length / pieces);
+      const data = new Uint8Array(size);
+      data.set(header(length, pieces, parityPiece(2, 1)));
+      expect(datagramSize(data, 0, size)).toBe(size);
+      for (let end = 0; end < size; end++) expect(datagramSize(data, 0, end)).toBe(0);
+      expect(isWholeRecord(data)).toBe(false);
+    }
+  });
+
+  test("writeDatagrams: the parities ahead of the pieces, each behind its header", () => {
+    check(
+      fc.property(
+        record,
+        fc.integer({ min: 1, max: MAX_PARITY_GROUPS }),
+        fc.boolean(),
+        ([pieces, length], n, apart) => {
+          if (pieces === 1) return;
+          const groups = Math.min(n, pieces);
+          const size = pieceSize(length, pieces);
+          const sealed = new Uint8Array(length).map((_, i) => i * 7 + (i >> 8));
+          const parity = new Uint8Array(groups * size).map((_, i) => i * 5);
+          const [body, tag] = apart
+            ? [sealed.slice(0, -TAG_BYTES), sealed.slice(-TAG_BYTES)]
+            : [sealed, null];
+          const out = new Uint8Array(length + groups * size + (pieces + groups) * HEADER_BYTES);
+          expect(writeDatagrams(out, header(length, pieces), body, tag, parity, pieces)).toBe(out.length);
+          let at = 0;
+          for (let i = 0; i < groups + pieces; i++) {
+            const bytes = datagramSize(out, at, out.length);
+            const ahead = i < groups;
+            expect(readPiece(out, at)).toBe(ahead ? parityPiece(groups, i) : i - groups);
+            const from = ahead ? i * size : (i - groups) * size;
+            const expected = (ahead ? parity : sealed).subarray(from, from + size);
+            expect(Buffer.compare(out.subarray(at + HEADER_BYTES, at + bytes), expected)).toBe(0);
+            at += bytes;
+          }
+          expect(at).toBe(out.length);
+        },
+      ),
+      60,
     );
   });
 });

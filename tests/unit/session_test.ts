@@ -240,6 +240,7 @@ const keepalive = (fields: Partial<Keepalive>): Keepalive => ({
   echo: null,
   recordsSeen: 0,
   recordsExpected: 0,
+  recordsRestored: 0,
   ...fields,
 });
 

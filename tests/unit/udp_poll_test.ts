@@ -14,7 +14,16 @@ import {
   SOL_IPV6,
 } from "../../lib/libc_linux.ts";
 import { HEADER_BYTES, MAX_RECORD_BYTES } from "../../lib/limits.ts";
-import { datagramSize, piecesFor, readLength, RecordType, writeHeader } from "../../lib/protocol.ts";
+import { writeParity } from "../../lib/parity.ts";
+import {
+  datagramSize,
+  pieceSize,
+  piecesFor,
+  readLength,
+  readParityGroups,
+  RecordType,
+  writeHeader,
+} from "../../lib/protocol.ts";
 import { openUdp } from "../../lib/udp_bun.ts";
 import type { PollDatagramSocket } from "../../lib/udp_poll.ts";
 
@@ -33,14 +42,35 @@ afterEach(() => {
 
 const pattern = (length: number, first = 0) => new Uint8Array(length).map((_, i) => first + i * 7 + (i >> 8));
 
+/** The parities of a record that is sealed as `body` and `tag`; null for none. */
+function parityOf(
+  body: Uint8Array,
+  tag: Uint8Array | null,
+  pieces: number,
+  groups: number,
+): Uint8Array | null {
+  if (groups === 0) return null;
+  const parity = new Uint8Array(groups * pieceSize(body.length + (tag?.length ?? 0), pieces));
+  writeParity(parity, body, tag, pieces, groups);
+  return parity;
+}
+
 /** Sends a record of `length` sealed bytes, its tag apart or not. */
-function send(from: PollDatagramSocket, to: HostPort, length: number, sequence: number, tagApart: boolean) {
+function send(
+  from: PollDatagramSocket,
+  to: HostPort,
+  length: number,
+  sequence: number,
+  tagApart: boolean,
+  groups = 0,
+) {
   const header = new Uint8Array(HEADER_BYTES);
   const pieces = piecesFor(length, 1452);
   writeHeader(header, 0, RecordType.data, length, 9, 1, pieces, sequence);
   const sealed = pattern(length, sequence);
   const body = tagApart ? sealed.slice(0, length - 16) : sealed;
-  return from.sendRecord(header, body, tagApart ? sealed.slice(length - 16) : null, pieces, to);
+  const tag = tagApart ? sealed.slice(length - 16) : null;
+  return from.sendRecord(header, body, tag, parityOf(body, tag, pieces, groups), pieces, to);
 }
 
 /** An integer option of the socket. */
@@ -53,18 +83,22 @@ function optionOf(socket: PollDatagramSocket, level: number, name: number): numb
 /** Collects the sealed bytes of the records that come, and who sent them. */
 function collect(socket: PollDatagramSocket) {
   const records: string[] = [];
+  /** Those that did not come with a whole record. */
+  const parities: string[] = [];
   const senders = new Set<HostPort>();
   let pending = Buffer.alloc(0);
-  socket.onRecord((header, sealed, from) => {
+  socket.onRecord((header, offset, sealed, start, from) => {
     senders.add(from);
-    records.push(sealed.subarray(0, readLength(header, 0)).toHex());
+    records.push(sealed.subarray(start, start + readLength(header, offset)).toHex());
   });
   socket.onReceive((bytes, end, from) => {
     senders.add(from);
     for (let at = 0; at < end;) {
       const size = datagramSize(bytes, at, end);
       if (size === 0) throw new Error("a datagram was cut where it should not be");
-      pending = Buffer.concat([pending, bytes.subarray(at + HEADER_BYTES, at + size)]);
+      const payload = bytes.subarray(at + HEADER_BYTES, at + size);
+      if (readParityGroups(bytes, at) > 0) parities.push(Buffer.from(payload).toString("hex"));
+      else pending = Buffer.concat([pending, payload]);
       if (pending.length === readLength(bytes, at)) {
         records.push(pending.toString("hex"));
         pending = Buffer.alloc(0);
@@ -78,7 +112,7 @@ function collect(socket: PollDatagramSocket) {
       await Bun.sleep(1);
     }
   };
-  return { records, senders, wait };
+  return { records, parities, senders, wait };
 }
 
 describe.if(isLinux)("PollDatagramSocket", () => {
@@ -109,6 +143,38 @@ describe.if(isLinux)("PollDatagramSocket", () => {
       }
       expect(records).toEqual(sizes.map((size, i) => pattern(size, i).toHex()));
       expect([...senders]).toEqual([{ host: "127.0.0.1", port: a.port }]);
+    },
+  );
+
+  test.each([true, false])(
+    "records behind their parities arrive whole, by one send and one by one (tag apart: %p)",
+    async (tagApart) => {
+      const [a, b] = [await open("127.0.0.1"), await open("127.0.0.1")];
+      const { records, parities, wait } = collect(b);
+      const to = { host: "127.0.0.1", port: b.port };
+      const shapes = [
+        [2_873, 1],
+        [2_880, 2],
+        [16_016, 1],
+        [16_016, 3],
+        [50_000, 8],
+        [50_000, 8],
+      ] as const;
+      for (const [i, [size, groups]] of shapes.entries()) {
+        expect(send(a, to, size, i, tagApart, groups)).toBe("sent");
+        await wait(i + 1);
+      }
+      // what goes in fragments goes one by one
+      const header = new Uint8Array(HEADER_BYTES);
+      writeHeader(header, 0, RecordType.data, 3_000, 9, 1, 3, 6);
+      const sealed = pattern(3_000, 6);
+      const [body, tag] = tagApart ? [sealed.slice(0, -16), sealed.slice(-16)] : [sealed, null];
+      expect(a.sendFragments(header, body, tag, parityOf(body, tag, 3, 2), 3, to)).toBe("sent");
+      await wait(7);
+      const expected = [...shapes.map(([size], i) => pattern(size, i)), sealed];
+      expect(records).toEqual(expected.map((bytes) => bytes.toHex()));
+      // the last record was not joined by the kernel, its two parities came by themselves
+      expect(parities.slice(-2).join("")).toBe(Buffer.from(parityOf(sealed, null, 3, 2)!).toString("hex"));
     },
   );
 
@@ -152,11 +218,11 @@ describe.if(isLinux)("PollDatagramSocket", () => {
     const to = { host: "127.0.0.1", port: b.port };
     const header = new Uint8Array(HEADER_BYTES);
     writeHeader(header, 0, RecordType.data, 3_000, 9, 1, 3, 5);
-    expect(a.sendFragments(header, pattern(3_000, 5), null, 3, to)).toBe("sent");
+    expect(a.sendFragments(header, pattern(3_000, 5), null, null, 3, to)).toBe("sent");
     await wait(1);
     expect(records).toEqual([pattern(3_000, 5).toHex()]);
     expect(options()).toEqual(probing);
-    expect(a.sendRecord(header, pattern(65_500), null, 1, to)).toBe("too-large");
+    expect(a.sendRecord(header, pattern(65_500), null, null, 1, to)).toBe("too-large");
     expect(a.lastError).toBeNull();
   });
 

@@ -2,18 +2,30 @@
 
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { HEADER_BYTES } from "../../lib/limits.ts";
-import { pieceSize, RecordType, writeDatagrams, writeHeader } from "../../lib/protocol.ts";
+import { HEADER_BYTES, MAX_PIECES } from "../../lib/limits.ts";
+import { writeParity } from "../../lib/parity.ts";
+import {
+  MAX_PARITY_GROUPS,
+  parityPiece,
+  pieceSize,
+  readLength,
+  RecordType,
+  writeDatagrams,
+  writeHeader,
+  writePiece,
+} from "../../lib/protocol.ts";
 import { RECEIVE_BYTES, ScatterLayout } from "../../lib/udp_scatter.ts";
 import { check } from "../support/property.ts";
 
 /** The datagrams of one record, back to back. */
-function wire(length: number, pieces: number, sequence = 5): Uint8Array<ArrayBuffer> {
+function wire(length: number, pieces: number, sequence = 5, groups = 0): Uint8Array<ArrayBuffer> {
   const header = new Uint8Array(HEADER_BYTES);
   writeHeader(header, 0, RecordType.data, length, 9, 1, pieces, sequence);
   const body = new Uint8Array(length).map((_, i) => i * 7 + (i >> 8));
-  const out = new Uint8Array(length + pieces * HEADER_BYTES);
-  writeDatagrams(out, header, body, null, pieces);
+  const parity = new Uint8Array(groups * pieceSize(length, pieces));
+  writeParity(parity, body, null, pieces, groups);
+  const out = new Uint8Array(length + parity.length + (pieces + groups) * HEADER_BYTES);
+  writeDatagrams(out, header, body, null, groups === 0 ? null : parity, pieces);
   return out;
 }
 
@@ -25,23 +37,27 @@ function scatter(layout: ScatterLayout, bytes: Uint8Array): void {
     into.set(part, offset);
     at += part.length;
   };
-  for (let i = 0; i < layout.headers.length / HEADER_BYTES; i++) {
+  for (let i = 0; i < layout.datagrams; i++) {
     take(layout.headers, i * HEADER_BYTES, HEADER_BYTES);
     take(layout.pieces, i * layout.pieceBytes, layout.pieceBytes);
   }
-  take(layout.pieces, (layout.headers.length / HEADER_BYTES) * layout.pieceBytes, RECEIVE_BYTES);
+  take(layout.pieces, layout.datagrams * layout.pieceBytes, RECEIVE_BYTES);
 }
 
 /** One receive, as `udp_poll.ts` does it. @returns the sealed bytes of a whole record, or null with the linear bytes */
 function receive(layout: ScatterLayout, bytes: Uint8Array): { record: string | null; linear: string } {
   scatter(layout, bytes);
-  if (layout.isRecord(bytes.length)) {
-    const length = (layout.headers[2]! << 8) | layout.headers[3]!;
-    return { record: layout.pieces.subarray(0, length).toHex(), linear: "" };
+  const first = layout.recordAt(bytes.length);
+  if (first >= 0) {
+    const length = readLength(layout.headers, first * HEADER_BYTES);
+    const start = first * layout.pieceBytes;
+    const record = layout.pieces.subarray(start, start + length).toHex();
+    layout.adapt(bytes.length, false);
+    return { record, linear: "" };
   }
   layout.linearize(bytes.length);
   const linear = layout.linear.subarray(0, bytes.length).toHex();
-  layout.adapt(bytes.length);
+  layout.adapt(bytes.length, true);
   return { record: null, linear };
 }
 
@@ -68,10 +84,17 @@ describe("ScatterLayout", () => {
     const layout = new ScatterLayout();
     const shape = fc
       .tuple(fc.integer({ min: 1, max: 44 }), fc.integer({ min: 256, max: 1400 }))
-      .map(([pieces, size]) => ({ pieces, length: pieces * size - (size % pieces) }));
+      .map(([pieces, size]) => ({ pieces, length: pieces * size - (size % pieces) }))
+      .chain((record) =>
+        fc
+          .nat(Math.min(record.pieces === 1 ? 0 : record.pieces, MAX_PARITY_GROUPS))
+          .map((groups) => ({ ...record, groups })),
+      );
     check(
       fc.property(fc.array(shape, { minLength: 1, maxLength: 3 }), fc.nat(40), (records, cut) => {
-        const all = Buffer.concat(records.map(({ length, pieces }, i) => wire(length, pieces, i)));
+        const all = Buffer.concat(
+          records.map(({ length, pieces, groups }, i) => wire(length, pieces, i, groups)),
+        );
         const bytes = all.subarray(0, Math.max(1, Math.min(RECEIVE_BYTES, all.length) - cut));
         const { record, linear } = receive(layout, bytes);
         if (record === null) expect(linear).toBe(bytes.toString("hex"));
@@ -100,6 +123,65 @@ describe("ScatterLayout", () => {
       const bytes = Buffer.concat(parts);
       expect(receive(layout, bytes)).toEqual({ record: null, linear: bytes.toString("hex") });
     }
+  });
+
+  test("a record behind its parities is whole, too, at the place of its piece 0", () => {
+    const layout = new ScatterLayout();
+    for (let groups = 1; groups <= 3; groups++) {
+      const bytes = wire(3_000, 3, 5, groups);
+      if (groups === 1) receive(layout, bytes);
+      expect(receive(layout, bytes).record).toBe(sealedOf(3_000));
+      // 35 datagrams fill what one receive may give
+      const large = wire(40_000, 35, 5, groups);
+      receive(layout, large);
+      expect(receive(layout, large).record).toBe(sealedOf(40_000));
+      receive(layout, bytes);
+    }
+  });
+
+  test("a parity lost, twice, of another number of groups or of another record: no record, but in wire order", () => {
+    const layout = new ScatterLayout();
+    const size = HEADER_BYTES + 1_000;
+    const whole = wire(3_000, 3, 5, 2);
+    receive(layout, whole);
+    const part = (bytes: Uint8Array, place: number) => bytes.subarray(place * size, (place + 1) * size);
+    const pieces = whole.subarray(2 * size);
+    const [first, second] = [part(whole, 0), part(whole, 1)];
+    const other = part(wire(3_000, 3, 6, 2), 1);
+    const threefold = second.slice();
+    writePiece(threefold, 0, parityPiece(3, 1));
+    for (const parts of [
+      [second, pieces],
+      [first, pieces],
+      [second, first, pieces],
+      [first, first, pieces],
+      [first, other, pieces],
+      [first, threefold, pieces],
+      [first, second, pieces.subarray(size)],
+      [first, second, pieces.subarray(0, 2 * size)],
+      [first, second],
+      [pieces, first, second],
+    ]) {
+      const bytes = Buffer.concat(parts);
+      expect(receive(layout, bytes)).toEqual({ record: null, linear: bytes.toString("hex") });
+    }
+  });
+
+  test("where nothing is joined, places for one datagram will do, until something joined comes", () => {
+    const layout = new ScatterLayout();
+    const bytes = wire(3_000, 3, 5, 1);
+    receive(layout, bytes);
+    const { datagrams } = layout;
+    expect(datagrams).toBe(MAX_PIECES + MAX_PARITY_GROUPS);
+    const lone = bytes.subarray(0, HEADER_BYTES + 1_000);
+    for (let i = 0; i < 100; i++)
+      expect(receive(layout, lone)).toEqual({ record: null, linear: lone.toHex() });
+    expect(layout.datagrams).toBe(1);
+    expect(receive(layout, wire(90, 1)).record).toBe(sealedOf(90));
+    // it comes in wire order this once
+    expect(receive(layout, bytes)).toEqual({ record: null, linear: bytes.toHex() });
+    expect(layout.datagrams).toBe(datagrams);
+    expect(receive(layout, bytes).record).toBe(sealedOf(3_000));
   });
 
   test("random bytes are never a record longer than what came", () => {
