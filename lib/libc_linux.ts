@@ -64,6 +64,10 @@ const SOCKET_SYMBOLS = openLibrary({
   poll: { args: [FFIType.ptr, FFIType.u64_fast, FFIType.i32], returns: FFIType.i32 },
   // their counts never exceed 31 bits here, so the low half of ssize_t is enough
   read: { args: [FFIType.i32, FFIType.ptr, FFIType.u64_fast], returns: FFIType.i32 },
+  recvmmsg: {
+    args: [FFIType.i32, FFIType.ptr, FFIType.u32, FFIType.i32, FFIType.ptr],
+    returns: FFIType.i32,
+  },
   recvmsg: { args: [FFIType.i32, FFIType.ptr, FFIType.i32], returns: FFIType.i32 },
   sendmsg: { args: [FFIType.i32, FFIType.ptr, FFIType.i32], returns: FFIType.i32 },
   getsockopt: {
@@ -76,8 +80,8 @@ const SOCKET_SYMBOLS = openLibrary({
   dup: { args: [FFIType.i32], returns: FFIType.i32 },
 });
 
-/** poll(2), read(2), recvmsg(2), sendmsg(2), getsockopt(2), eventfd(2), socketpair(2), sched_yield(2), dup(2). */
-export const { poll, read, recvmsg, sendmsg, getsockopt, eventfd, socketpair, sched_yield, dup } =
+/** poll(2), read(2), recvmmsg(2), recvmsg(2), sendmsg(2), getsockopt(2), eventfd(2), socketpair(2), sched_yield(2), dup(2). */
+export const { poll, read, recvmmsg, recvmsg, sendmsg, getsockopt, eventfd, socketpair, sched_yield, dup } =
   SOCKET_SYMBOLS;
 
 export const POLLIN = 0x001;

@@ -21,6 +21,7 @@ import {
   SOL_IP,
   SOL_IPV6,
   getsockopt,
+  recvmmsg,
   recvmsg,
   sendmsg,
   SO_MEMINFO,
@@ -28,9 +29,9 @@ import {
   SOL_UDP,
   UDP_SEGMENT,
 } from "./libc_linux.ts";
-import { HEADER_BYTES, MAX_PIECES } from "./limits.ts";
-import { MAX_PARITY_GROUPS, parityPiece, pieceSize, writePiece } from "./protocol.ts";
-import { AF_INET6, decodeSockaddr, encodeSockaddr, SOCKADDR_IN6_BYTES } from "./sockaddr_linux.ts";
+import { HEADER_BYTES } from "./limits.ts";
+import { parityPiece, pieceSize, writePiece } from "./protocol.ts";
+import { AF_INET6, encodeSockaddr, SOCKADDR_IN6_BYTES } from "./sockaddr_linux.ts";
 import {
   type DatagramSocket,
   PENDING_ERRORS,
@@ -38,14 +39,17 @@ import {
   type ReceiveRecord,
   type SendResult,
 } from "./udp.ts";
-import { RECEIVE_BYTES, ScatterLayout } from "./udp_scatter.ts";
+import { DatagramBatch } from "./udp_batch.ts";
+import { REMEMBERED_PEERS, UdpPeers } from "./udp_peers.ts";
+import { FIRST_PIECE_BYTES, MAX_DATAGRAMS, RECEIVE_BYTES, ScatterLayout } from "./udp_scatter.ts";
 
-/** Peers whose names are remembered; a flood from many addresses empties the memory instead of growing it. */
-const REMEMBERED_PEERS = 1_024;
+/**
+ * Receives of one datagram each after which many are received by one call: the kernel joins none (UDP_GRO), or there is none
+ * to join.
+ */
+const LONE_RECEIVES = 64;
 
 const IOVEC_BYTES = 16;
-/** The pieces of a record and its parities. */
-const MAX_DATAGRAMS = MAX_PIECES + MAX_PARITY_GROUPS;
 /** One for each header, one for each piece, one for the tag, and one for a tag that a piece boundary divides. */
 const MAX_IOVECS = 2 * MAX_DATAGRAMS + 2;
 
@@ -84,8 +88,12 @@ export class PollDatagramSocket implements DatagramSocket {
   readonly #piecesAddress: number = ptr(this.#layout.pieces);
   /** First iovec of each datagram of the record being sent, for sending them one by one, and the end of the last. */
   readonly #datagramIovecs = new Int32Array(MAX_DATAGRAMS + 1);
-  readonly #peersByName = new Map<string, HostPort>();
-  readonly #lastFrom = new Uint8Array(SOCKADDR_IN6_BYTES);
+  readonly #peers = new UdpPeers();
+  /** Made when it is first wanted: it takes some memory. */
+  #batch: DatagramBatch | null = null;
+  #loneReceives = 0;
+  /** Largest piece that came in a datagram by itself. */
+  #largestPieceBytes = FIRST_PIECE_BYTES;
   readonly #names = new Map<string, Uint8Array>();
   readonly #memoryInfo = new Uint32Array(MEMORY_INFO_LENGTH + 1);
   readonly #memoryInfoAddress: number = ptr(this.#memoryInfo);
@@ -93,7 +101,6 @@ export class PollDatagramSocket implements DatagramSocket {
   #receive: ReceiveDatagrams | null = null;
   #receiveRecord: ReceiveRecord | null = null;
   #drained: (() => void) | null = null;
-  #from: HostPort | null = null;
   #to: HostPort | null = null;
   #gso = true;
   /** The last error was EMSGSIZE. */
@@ -116,6 +123,7 @@ export class PollDatagramSocket implements DatagramSocket {
     this.#setPointer(MSGHDR + 16, IOVECS);
     this.#setPointer(RECEIVE_MSGHDR, FROM);
     this.#setPointer(RECEIVE_MSGHDR + 16, RECEIVE_IOVECS);
+    this.#words[(RECEIVE_MSGHDR + 24) / 4] = MAX_RECEIVE_IOVECS;
     this.#layOut();
     const control = this.#words.subarray(CONTROL / 4);
     // cmsg_len = CMSG_LEN(2), level, type; the value is set for each send
@@ -160,15 +168,19 @@ export class PollDatagramSocket implements DatagramSocket {
   }
 
   /**
-   * Hands one waiting buffer to the receiver.
+   * Hands what one call gives to the receiver.
    *
-   * @returns false when none waits
+   * @returns false when nothing waits
    */
   receive(): boolean {
+    return this.#loneReceives >= LONE_RECEIVES ? this.#receiveBatch() : this.#receiveOne();
+  }
+
+  #receiveOne(): boolean {
     this.#words[(RECEIVE_MSGHDR + 8) / 4] = SOCKADDR_IN6_BYTES;
     const length = recvmsg(this.fd, (this.#address + RECEIVE_MSGHDR) as Pointer, 0);
     if (length < 0) return this.#receiveFailed();
-    const from = this.#sender();
+    const from = this.#peers.named(this.#arena, FROM, this.#words[(RECEIVE_MSGHDR + 8) / 4]!);
     const layout = this.#layout;
     const first = layout.recordAt(length);
     if (first >= 0) {
@@ -176,24 +188,48 @@ export class PollDatagramSocket implements DatagramSocket {
       this.#receiveRecord?.(headers, first * HEADER_BYTES, pieces, first * pieceBytes, from);
     } else {
       layout.linearize(length);
+      if (layout.adapt(length)) this.#layOut();
       this.#receive?.(layout.linear, length, from);
     }
-    if (layout.adapt(length, first < 0)) this.#layOut();
+    this.#countLone(length - HEADER_BYTES, layout.pieceBytes);
+    return true;
+  }
+
+  #countLone(bytes: number, pieceBytes: number): void {
+    if (bytes > pieceBytes) this.#loneReceives = 0;
+    else {
+      this.#loneReceives++;
+      this.#largestPieceBytes = Math.max(this.#largestPieceBytes, bytes);
+    }
+  }
+
+  #receiveBatch(): boolean {
+    this.#batch ??= new DatagramBatch(this.#largestPieceBytes, this.#peers);
+    const batch = this.#batch;
+    const count = recvmmsg(this.fd, batch.address, batch.messages, 0, null);
+    if (count < 0) return this.#receiveFailed();
+    const longest = batch.take(count, this.#receive, this.#receiveRecord);
+    if (longest <= HEADER_BYTES + batch.pieceBytes) return true;
+    // joined after all, or larger than what came before
+    this.#loneReceives = 0;
+    this.#batch = null;
     return true;
   }
 
   /** Writes the iovecs of the next receives. */
   #layOut(): void {
-    const { datagrams, pieceBytes, pieces } = this.#layout;
+    const { pieceBytes, pieces } = this.#layout;
     const first = (RECEIVE_IOVECS - IOVECS) / IOVEC_BYTES;
-    for (let i = 0; i < datagrams; i++) {
+    for (let i = 0; i < MAX_DATAGRAMS; i++) {
       this.#setIovec(first + 2 * i, this.#headersAddress + i * HEADER_BYTES, HEADER_BYTES);
       this.#setIovec(first + 2 * i + 1, this.#piecesAddress + i * pieceBytes, pieceBytes);
     }
-    const at = datagrams * pieceBytes;
-    const rest = Math.max(0, Math.min(RECEIVE_BYTES, pieces.length - at));
-    this.#setIovec(first + 2 * datagrams, this.#piecesAddress + at, rest);
-    this.#words[(RECEIVE_MSGHDR + 24) / 4] = 2 * datagrams + 1;
+    const rest = MAX_DATAGRAMS * pieceBytes;
+    this.#setIovec(
+      first + 2 * MAX_DATAGRAMS,
+      this.#piecesAddress + rest,
+      Math.max(0, Math.min(RECEIVE_BYTES, pieces.length - rest)),
+    );
   }
 
   /** @returns whether another call may give more */
@@ -203,28 +239,6 @@ export class PollDatagramSocket implements DatagramSocket {
     const name = errnoName(code);
     this.lastError = `recvmsg: ${name}`;
     return PENDING_ERRORS.has(name) || name === "EINTR";
-  }
-
-  /** The sender of the last buffer; the same peer is the same object, as long as it is remembered. */
-  #sender(): HostPort {
-    const arena = this.#arena;
-    const last = this.#lastFrom;
-    const bytes = this.#words[(RECEIVE_MSGHDR + 8) / 4]!;
-    let same = this.#from !== null;
-    for (let i = 0; i < bytes && same; i++) same = arena[FROM + i] === last[i];
-    if (same) return this.#from!;
-    const name = arena.slice(FROM, FROM + bytes);
-    last.fill(0);
-    last.set(name);
-    const key = name.toHex();
-    let peer = this.#peersByName.get(key);
-    if (peer === undefined) {
-      if (this.#peersByName.size >= REMEMBERED_PEERS) this.#peersByName.clear();
-      peer = decodeSockaddr(name);
-      this.#peersByName.set(key, peer);
-    }
-    this.#from = peer;
-    return peer;
   }
 
   sendRecord(

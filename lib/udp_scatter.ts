@@ -5,9 +5,6 @@
  * for headers and pieces in the same turn finds the sealed record in one piece and need not move it together. The places
  * must be laid out before the bytes come: so the piece size of the last large record is taken for the next one's, which
  * holds for a bulk flow. What came in another shape is put back into wire order ({@link ScatterLayout.linearize}).
- *
- * Where the kernel joins nothing, places for many datagrams only cost (it reads all of them in for each receive): after a
- * while places for one are laid out, with the rest of the buffer behind them, until something joined comes.
  */
 
 import { HEADER_BYTES, MAX_PIECES } from "./limits.ts";
@@ -23,13 +20,11 @@ import {
 } from "./protocol.ts";
 
 /** The pieces of a record and its parities. */
-const MAX_DATAGRAMS = MAX_PIECES + MAX_PARITY_GROUPS;
+export const MAX_DATAGRAMS = MAX_PIECES + MAX_PARITY_GROUPS;
 /** Bytes that one receive may give: UDP_GRO joins up to this. */
 export const RECEIVE_BYTES = 65_536;
-/** Receives of one datagram each after which places for one will do. */
-const LONE_RECEIVES = 64;
 /** Piece size before the first large record: a full datagram of the default MTU. */
-const FIRST_PIECE_BYTES = 1_436;
+export const FIRST_PIECE_BYTES = 1_436;
 
 /** The places, and what is in them after a receive. */
 export class ScatterLayout {
@@ -39,17 +34,10 @@ export class ScatterLayout {
   readonly pieces = new Uint8Array(2 * RECEIVE_BYTES);
   readonly #linear = new Uint8Array(RECEIVE_BYTES);
   #pieceBytes = FIRST_PIECE_BYTES;
-  #datagrams = MAX_DATAGRAMS;
-  #loneReceives = 0;
 
   /** Bytes between two headers, as the places are laid out. */
   get pieceBytes(): number {
     return this.#pieceBytes;
-  }
-
-  /** Datagrams that there are places for; what comes behind them is in wire order behind the last piece. */
-  get datagrams(): number {
-    return this.#datagrams;
   }
 
   /** The bytes of the last {@link linearize}. */
@@ -68,7 +56,6 @@ export class ScatterLayout {
     const count = readPieces(headers, 0);
     const sealed = readLength(headers, 0);
     if (count === 0 || count > MAX_PIECES) return -1;
-    if (count > 1 && this.#datagrams === 1) return -1;
     if (count === 1) return this.#isAlone(length, sealed) ? 0 : -1;
     const size = pieceSize(sealed, count);
     if (size !== this.#pieceBytes) return -1;
@@ -100,7 +87,7 @@ export class ScatterLayout {
     const size = this.#pieceBytes;
     let at = 0;
     for (let i = 0; at < length; i++) {
-      if (i === this.#datagrams) {
+      if (i === MAX_DATAGRAMS) {
         out.set(pieces.subarray(i * size, i * size + length - at), at);
         return;
       }
@@ -114,28 +101,11 @@ export class ScatterLayout {
   }
 
   /**
-   * Looks at the last receive for better places.
+   * Looks at what {@link linearize} gave for a better piece size.
    *
-   * @param linear it was in another shape, and is in {@link linear}
    * @returns whether the places must be laid out anew
    */
-  adapt(length: number, linear: boolean): boolean {
-    const sizeChanged = linear && this.#adaptSize(length);
-    const datagrams = this.#datagramsWanted(length);
-    if (datagrams === this.#datagrams) return sizeChanged;
-    this.#datagrams = datagrams;
-    return true;
-  }
-
-  #datagramsWanted(length: number): number {
-    if (length > HEADER_BYTES + this.#pieceBytes) {
-      this.#loneReceives = 0;
-      return MAX_DATAGRAMS;
-    }
-    return ++this.#loneReceives >= LONE_RECEIVES ? 1 : this.#datagrams;
-  }
-
-  #adaptSize(length: number): boolean {
+  adapt(length: number): boolean {
     if (datagramSize(this.#linear, 0, length) === 0) return false;
     const count = readPieces(this.#linear, 0);
     const sealed = readLength(this.#linear, 0);
