@@ -9,17 +9,23 @@
  * Pure: counts and the time in, yes or no out.
  */
 
-/** Loss per datagram above which parity is tried, and below which it ends: less than a lost record in a hundred. */
-const BEGIN_LOSS = 2e-4;
-const END_LOSS = 5e-5;
+/** Loss per datagram above which parity is tried, and below which it ends: a lost record in a hundred and less. */
+const BEGIN_LOSS = 4e-4;
+const END_LOSS = 2e-4;
 /** Time constant of what is remembered of the effect. */
 const MEMORY_MS = 2_000;
 /** Records with parity that should have lost something, before the effect is judged. */
 const ENOUGH = 8;
+/** The same, before it counts as a help that has lasted. */
+const LONG_ENOUGH = 32;
 /** Least share of them that must have been saved. */
 const SAVED_SHARE = 0.5;
-/** How long to do without after it did not help. */
-const PAUSE_MS = 10_000;
+/**
+ * How long to do without after it did not help; the longer, the more often in a row. The first time is short: when loss
+ * begins, records are still so large that many lose more than parity restores.
+ */
+const PAUSE_MS = 1_000;
+const MAX_PAUSE_MS = 10_000;
 
 /** See the top of the file. */
 export class ParityChoice {
@@ -28,6 +34,7 @@ export class ParityChoice {
   #hit = 0;
   #restored = 0;
   #notBeforeMs = -Infinity;
+  #pauseMs = PAUSE_MS;
 
   get on(): boolean {
     return this.#on;
@@ -57,8 +64,14 @@ export class ParityChoice {
     const kept = Math.exp(-elapsedMs / MEMORY_MS);
     this.#hit = Math.max(0, this.#hit * kept + (lost + restored) * share);
     this.#restored = this.#restored * kept + restored;
-    if (this.#hit >= ENOUGH && this.#restored < this.#hit * SAVED_SHARE) this.#end(nowMs + PAUSE_MS);
+    if (this.#hit >= ENOUGH && this.#restored < this.#hit * SAVED_SHARE) this.#pause(nowMs);
     else if (loss < END_LOSS) this.#end(nowMs);
+    else if (this.#hit >= LONG_ENOUGH) this.#pauseMs = PAUSE_MS;
+  }
+
+  #pause(nowMs: number): void {
+    this.#end(nowMs + this.#pauseMs);
+    this.#pauseMs = Math.min(MAX_PAUSE_MS, 2 * this.#pauseMs);
   }
 
   #end(notBeforeMs: number): void {

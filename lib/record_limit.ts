@@ -52,6 +52,11 @@ const CHEAP_WINDOW_SHARE = 0.1;
 const MOST_LOST_PER_RECORD = 0.1;
 /** The same, of records with parity: here they are still sent as large as the calls make worth while. */
 const MOST_LOST_WITH_PARITY = 0.15;
+/**
+ * Most parity of a record in shares of the square root of loss. A full queue loses little, but every byte counts there; of a
+ * path that loses at random TCP uses the less the more it loses, by that root.
+ */
+const MOST_PARITY = 2;
 /** Records a second whose fixed cost (measured: about 28 us, sealed, sent and opened by Web Crypto) is a sixth of a processor. */
 const CHEAP_RECORDS_PER_SECOND = 6000;
 /** The same where a record costs about 5 us (node:crypto). */
@@ -99,11 +104,21 @@ export function parityDatagrams(loss: number, datagramsPerSecond: number, cheapR
  * Groups to divide the pieces of a record into, each with its parity.
  *
  * @param loss loss events per datagram, 0 to 1
- * @returns 1 to 8
+ * @returns 0 where parity would cost more of the path than loss costs TCP, else 1 to 8
  */
 export function parityGroups(loss: number, pieces: number): number {
+  if (1 / pieces > MOST_PARITY * Math.sqrt(loss)) return 0;
   const wanted = (pieces * loss * Math.sqrt(pieces)) / Math.SQRT2;
   return Math.max(1, Math.min(MAX_PARITY_GROUPS, pieces, Math.round(wanted)));
+}
+
+/**
+ * Losses behind `hit` records of `records` that lost something: more than `hit`, because some lost more than one datagram.
+ * When they are spread at random, e^(-losses / records) of the records lost none (Poisson's law).
+ */
+function lossEvents(hit: number, records: number): number {
+  if (hit <= 0 || records <= 0) return hit;
+  return Math.max(hit, -Math.log(1 - hit / (records + 1)) * records);
 }
 
 /** Lost records and datagrams, each fading with one time constant. */
@@ -193,7 +208,8 @@ export class RecordLimit {
     if (!this.#parity.on) return most;
     const datagrams = Math.min(MAX_PIECES, Math.floor(MAX_SEND_BYTES / this.#maxDatagramBytes));
     // room for the parities of so large a record
-    return Math.max(1, Math.min(most, datagrams - parityGroups(this.loss, datagrams)));
+    const groups = Math.max(1, parityGroups(this.loss, datagrams));
+    return Math.max(1, Math.min(most, datagrams - groups));
   }
 
   /** Share of datagrams lost lately, 0 to 1, as far as it can be told from records. */
@@ -232,6 +248,7 @@ export class RecordLimit {
     // negative when records that had been given up came after all
     const lost = expected - seen - (this.#expected - this.#seen);
     const restored = recordsRestored - this.#restored;
+    const events = lossEvents(lost + restored, expected - this.#expected);
     const reported = expected - this.#ahead;
     const reportedDatagrams = this.#countAt(reported, this.#markDatagrams, this.#datagrams);
     const datagrams = Math.max(0, reportedDatagrams - this.#reportedDatagrams);
@@ -248,8 +265,8 @@ export class RecordLimit {
     this.#mark();
     // what a busy receiver dropped says nothing of the path, and smaller records would make it busier
     if (report.overloaded === true) return true;
-    this.#fast.add(lost + restored, datagrams, elapsedMs);
-    this.#slow.add(lost + restored, datagrams, elapsedMs);
+    this.#fast.add(events, datagrams, elapsedMs);
+    this.#slow.add(events, datagrams, elapsedMs);
     this.#cleanRun = lost + restored > 0 ? 0 : this.#cleanRun + datagrams;
     this.#parity.reported(lost, restored, share, this.#slow.mean(0), elapsedMs, nowMs);
     this.#adapt(elapsedMs);
