@@ -1,5 +1,5 @@
 /**
- * UDP on Linux by recvmsg(2) and sendmsg(2) on the descriptor of a bound socket, for the loop of `data_loop_poll.ts`.
+ * UDP on Linux by sendmsg(2) and `udp_receiver.ts` on the descriptor of a bound socket, for the loop of `data_loop_poll.ts`.
  *
  * A record leaves by one call whatever the number of its pieces: an iovec gathers headers and pieces from where they are,
  * and the control message UDP_SEGMENT (udp(7)) tells the kernel where to cut. Structures: struct msghdr, iovec and
@@ -21,8 +21,6 @@ import {
   SOL_IP,
   SOL_IPV6,
   getsockopt,
-  recvmmsg,
-  recvmsg,
   sendmsg,
   SO_MEMINFO,
   SOL_SOCKET,
@@ -31,7 +29,7 @@ import {
 } from "./libc_linux.ts";
 import { HEADER_BYTES } from "./limits.ts";
 import { parityPiece, pieceSize, writePiece } from "./protocol.ts";
-import { AF_INET6, encodeSockaddr, SOCKADDR_IN6_BYTES } from "./sockaddr_linux.ts";
+import { AF_INET6, encodeSockaddr } from "./sockaddr_linux.ts";
 import {
   type DatagramSocket,
   PENDING_ERRORS,
@@ -39,15 +37,9 @@ import {
   type ReceiveRecord,
   type SendResult,
 } from "./udp.ts";
-import { DatagramBatch } from "./udp_batch.ts";
-import { REMEMBERED_PEERS, UdpPeers } from "./udp_peers.ts";
-import { FIRST_PIECE_BYTES, MAX_DATAGRAMS, RECEIVE_BYTES, ScatterLayout } from "./udp_scatter.ts";
-
-/**
- * Receives of one datagram each after which many are received by one call: the kernel joins none (UDP_GRO), or there is none
- * to join.
- */
-const LONE_RECEIVES = 64;
+import { REMEMBERED_PEERS } from "./udp_peers.ts";
+import { DatagramReceiver } from "./udp_receiver.ts";
+import { MAX_DATAGRAMS } from "./udp_scatter.ts";
 
 const IOVEC_BYTES = 16;
 /** One for each header, one for each piece, one for the tag, and one for a tag that a piece boundary divides. */
@@ -60,12 +52,7 @@ const CONTROL = 96;
 const CONTROL_BYTES = 24;
 const IOVECS = 128;
 const HEADERS = IOVECS + MAX_IOVECS * IOVEC_BYTES;
-const RECEIVE_MSGHDR = HEADERS + MAX_DATAGRAMS * HEADER_BYTES;
-const FROM = RECEIVE_MSGHDR + 64;
-const RECEIVE_IOVECS = FROM + 32;
-/** A header and a piece in turn, and room for the rest. */
-const MAX_RECEIVE_IOVECS = 2 * MAX_DATAGRAMS + 1;
-const ARENA_BYTES = RECEIVE_IOVECS + MAX_RECEIVE_IOVECS * IOVEC_BYTES;
+const ARENA_BYTES = HEADERS + MAX_DATAGRAMS * HEADER_BYTES;
 
 /** u32 values of SO_MEMINFO, and which of them counts drops (linux/sock_diag.h). */
 const MEMORY_INFO_LENGTH = 9;
@@ -77,29 +64,19 @@ const TWO_32 = 2 ** 32;
 export class PollDatagramSocket implements DatagramSocket {
   readonly fd: number;
   readonly port: number;
-  lastError: string | null = null;
+  readonly #receiver: DatagramReceiver;
+  #lastError: string | null = null;
   readonly #family: number;
   readonly #close: () => void;
   readonly #arena = new Uint8Array(ARENA_BYTES);
   readonly #words = new Uint32Array(this.#arena.buffer);
   readonly #address: number = ptr(this.#arena);
-  readonly #layout = new ScatterLayout();
-  readonly #headersAddress: number = ptr(this.#layout.headers);
-  readonly #piecesAddress: number = ptr(this.#layout.pieces);
   /** First iovec of each datagram of the record being sent, for sending them one by one, and the end of the last. */
   readonly #datagramIovecs = new Int32Array(MAX_DATAGRAMS + 1);
-  readonly #peers = new UdpPeers();
-  /** Made when it is first wanted: it takes some memory. */
-  #batch: DatagramBatch | null = null;
-  #loneReceives = 0;
-  /** Largest piece that came in a datagram by itself. */
-  #largestPieceBytes = FIRST_PIECE_BYTES;
   readonly #names = new Map<string, Uint8Array>();
   readonly #memoryInfo = new Uint32Array(MEMORY_INFO_LENGTH + 1);
   readonly #memoryInfoAddress: number = ptr(this.#memoryInfo);
   #drops = 0;
-  #receive: ReceiveDatagrams | null = null;
-  #receiveRecord: ReceiveRecord | null = null;
   #drained: (() => void) | null = null;
   #to: HostPort | null = null;
   #gso = true;
@@ -116,15 +93,12 @@ export class PollDatagramSocket implements DatagramSocket {
    */
   constructor(fd: number, family: number, port: number, close: () => void) {
     this.fd = fd;
+    this.#receiver = new DatagramReceiver(fd);
     this.port = port;
     this.#family = family;
     this.#close = close;
     this.#setPointer(MSGHDR, NAME);
     this.#setPointer(MSGHDR + 16, IOVECS);
-    this.#setPointer(RECEIVE_MSGHDR, FROM);
-    this.#setPointer(RECEIVE_MSGHDR + 16, RECEIVE_IOVECS);
-    this.#words[(RECEIVE_MSGHDR + 24) / 4] = MAX_RECEIVE_IOVECS;
-    this.#layOut();
     const control = this.#words.subarray(CONTROL / 4);
     // cmsg_len = CMSG_LEN(2), level, type; the value is set for each send
     control.set([18, 0, SOL_UDP, UDP_SEGMENT]);
@@ -133,13 +107,17 @@ export class PollDatagramSocket implements DatagramSocket {
     this.#setOption(IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_PROBE);
   }
 
+  get lastError(): string | null {
+    return this.#lastError ?? this.#receiver.lastError;
+  }
+
   onReceive(receive: ReceiveDatagrams): void {
-    this.#receive = receive;
+    this.#receiver.datagrams = receive;
   }
 
   /** Registers the receiver of records that came whole. */
   onRecord(receive: ReceiveRecord): void {
-    this.#receiveRecord = receive;
+    this.#receiver.record = receive;
   }
 
   onDrain(drained: () => void): void {
@@ -173,72 +151,7 @@ export class PollDatagramSocket implements DatagramSocket {
    * @returns false when nothing waits
    */
   receive(): boolean {
-    return this.#loneReceives >= LONE_RECEIVES ? this.#receiveBatch() : this.#receiveOne();
-  }
-
-  #receiveOne(): boolean {
-    this.#words[(RECEIVE_MSGHDR + 8) / 4] = SOCKADDR_IN6_BYTES;
-    const length = recvmsg(this.fd, (this.#address + RECEIVE_MSGHDR) as Pointer, 0);
-    if (length < 0) return this.#receiveFailed();
-    const from = this.#peers.named(this.#arena, FROM, this.#words[(RECEIVE_MSGHDR + 8) / 4]!);
-    const layout = this.#layout;
-    const first = layout.recordAt(length);
-    if (first >= 0) {
-      const { headers, pieces, pieceBytes } = layout;
-      this.#receiveRecord?.(headers, first * HEADER_BYTES, pieces, first * pieceBytes, from);
-    } else {
-      layout.linearize(length);
-      if (layout.adapt(length)) this.#layOut();
-      this.#receive?.(layout.linear, length, from);
-    }
-    this.#countLone(length - HEADER_BYTES, layout.pieceBytes);
-    return true;
-  }
-
-  #countLone(bytes: number, pieceBytes: number): void {
-    if (bytes > pieceBytes) this.#loneReceives = 0;
-    else {
-      this.#loneReceives++;
-      this.#largestPieceBytes = Math.max(this.#largestPieceBytes, bytes);
-    }
-  }
-
-  #receiveBatch(): boolean {
-    this.#batch ??= new DatagramBatch(this.#largestPieceBytes, this.#peers);
-    const batch = this.#batch;
-    const count = recvmmsg(this.fd, batch.address, batch.messages, 0, null);
-    if (count < 0) return this.#receiveFailed();
-    const longest = batch.take(count, this.#receive, this.#receiveRecord);
-    if (longest <= HEADER_BYTES + batch.pieceBytes) return true;
-    // joined after all, or larger than what came before
-    this.#loneReceives = 0;
-    this.#batch = null;
-    return true;
-  }
-
-  /** Writes the iovecs of the next receives. */
-  #layOut(): void {
-    const { pieceBytes, pieces } = this.#layout;
-    const first = (RECEIVE_IOVECS - IOVECS) / IOVEC_BYTES;
-    for (let i = 0; i < MAX_DATAGRAMS; i++) {
-      this.#setIovec(first + 2 * i, this.#headersAddress + i * HEADER_BYTES, HEADER_BYTES);
-      this.#setIovec(first + 2 * i + 1, this.#piecesAddress + i * pieceBytes, pieceBytes);
-    }
-    const rest = MAX_DATAGRAMS * pieceBytes;
-    this.#setIovec(
-      first + 2 * MAX_DATAGRAMS,
-      this.#piecesAddress + rest,
-      Math.max(0, Math.min(RECEIVE_BYTES, pieces.length - rest)),
-    );
-  }
-
-  /** @returns whether another call may give more */
-  #receiveFailed(): boolean {
-    const code = errno();
-    if (code === EAGAIN) return false;
-    const name = errnoName(code);
-    this.lastError = `recvmsg: ${name}`;
-    return PENDING_ERRORS.has(name) || name === "EINTR";
+    return this.#receiver.receive();
   }
 
   sendRecord(
@@ -262,7 +175,7 @@ export class PollDatagramSocket implements DatagramSocket {
   /** Datagrams that were refused together leave one by one: it was not their size. It is asked once and no more. */
   #giveUpSegmentation(refusal: string): void {
     this.#gso = false;
-    this.lastError = `sendmsg refuses UDP_SEGMENT with ${refusal}, so datagrams leave one by one from now on`;
+    this.#lastError = `sendmsg refuses UDP_SEGMENT with ${refusal}, so datagrams leave one by one from now on`;
   }
 
   sendFragments(
@@ -297,7 +210,7 @@ export class PollDatagramSocket implements DatagramSocket {
       try {
         name = encodeSockaddr(this.#family, to);
       } catch (error) {
-        this.lastError = messageOf(error);
+        this.#lastError = messageOf(error);
         return false;
       }
       if (this.#names.size >= REMEMBERED_PEERS) this.#names.clear();
@@ -372,7 +285,7 @@ export class PollDatagramSocket implements DatagramSocket {
     this.#tooLarge = name === "EMSGSIZE";
     if (segmented) this.#refusal = null;
     if (this.#tooLarge) return "again";
-    this.lastError = `sendmsg: ${name}`;
+    this.#lastError = `sendmsg: ${name}`;
     if (PENDING_ERRORS.has(name)) return "again";
     if (!segmented) return "failed";
     // EIO: the outgoing device or IPsec cannot segment (udp_send_skb in net/ipv4/udp.c). EINVAL: a socket without

@@ -40,7 +40,7 @@ export async function machineStages(): Promise<readonly Stage[]> {
           : `${datagrams} datagrams of ${countText(DATAGRAM_BYTES)} bytes`,
       bytes: sealed.length,
       batch: 200,
-      run: () => from.sendRecord(header, sealed, null, datagrams, to),
+      run: () => from.sendRecord(header, sealed, null, null, datagrams, to),
     };
   });
   return [...writes, ...sends];

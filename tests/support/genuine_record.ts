@@ -19,7 +19,7 @@ export async function genuineRecord(
   writeHeader(header, 0, type, length, SESSION_ID, 0, pieces, sequence);
   const sealed = new Uint8Array(await sealRecord(client.sendKey, client.sendSalt, header, 0, plaintext));
   const out = new Uint8Array(length + pieces * HEADER_BYTES);
-  const end = writeDatagrams(out, header, sealed, null, pieces);
+  const end = writeDatagrams(out, header, sealed, null, null, pieces);
   const size = HEADER_BYTES + pieceSize(length, pieces);
   return Array.from({ length: pieces }, (_, i) => out.slice(i * size, Math.min(end, (i + 1) * size)));
 }

@@ -45,7 +45,14 @@ async function sendGenuine(
 }
 
 function sendReport(pair: DataPlanePair, recordsSeen: number, recordsExpected: number): Promise<void> {
-  const message = { replyWanted: false, sentAtUs: 0, echo: null, recordsSeen, recordsExpected };
+  const message = {
+    replyWanted: false,
+    sentAtUs: 0,
+    echo: null,
+    recordsSeen,
+    recordsExpected,
+    recordsRestored: 0,
+  };
   return sendGenuine(pair, RecordType.keepalive, encodeKeepalive(message));
 }
 

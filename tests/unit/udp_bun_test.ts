@@ -59,9 +59,11 @@ describe("openUdp", () => {
         writeHeader(header, 0, RecordType.data, length, 9, 1, pieces, 5);
         const sealed = pattern(length, pieces);
         const [body, tag] = apart ? [sealed.slice(0, -16), sealed.slice(-16)] : [sealed, null];
-        expect(a.sendRecord(header, body, tag, pieces, { host: "127.0.0.1", port: b.port })).toBe("sent");
+        expect(a.sendRecord(header, body, tag, null, pieces, { host: "127.0.0.1", port: b.port })).toBe(
+          "sent",
+        );
         const wire = new Uint8Array(length + pieces * HEADER_BYTES);
-        writeDatagrams(wire, header, sealed, null, pieces);
+        writeDatagrams(wire, header, sealed, null, null, pieces);
         all = Uint8Array.of(...all, ...wire);
         // in between, or the socket's buffer may be full
         expect((await bytes(all.length)).length).toBe(all.length);
