@@ -291,13 +291,14 @@ export class DataPlane {
   }
 
   #streamWay(): StreamWay {
-    const output = new StreamOutput(this.#emit);
+    const output = new StreamOutput(this.#emit, this.#clock);
     const paths = this.#paths;
     return {
       send: (session, header, body, tag, urgent) => {
         const own = paths.get(session.id);
         return own === undefined ? "failed" : output.push(session.id, own, header, body, tag, urgent);
       },
+      isLate: (session, sealingBytes) => paths.get(session.id)?.window.isLate(sealingBytes) === true,
       flush: () => output.flush(),
       get isAlone() {
         return paths.size === 1;
@@ -323,7 +324,7 @@ export class DataPlane {
   }
 
   #tunnelDrained({ id, bytes }: TunnelDrained): void {
-    this.#paths.get(id)?.drained(bytes);
+    this.#paths.get(id)?.window.drained(bytes, this.#clock.monotonicMs());
     this.#outbound.unblock();
   }
 

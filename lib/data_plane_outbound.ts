@@ -16,7 +16,6 @@
 
 import type { HostPort } from "./address.ts";
 import { concatBytes, freeBytes } from "./bytes.ts";
-import { completeChecksum } from "./checksum.ts";
 import type { Clock } from "./clock.ts";
 import type { DropCounter } from "./drop_counter.ts";
 import type { Engine } from "./engine.ts";
@@ -29,7 +28,7 @@ import {
   TAG_BYTES,
   VNET_HEADER_BYTES,
 } from "./limits.ts";
-import { ipHeaderBytes, packetLength } from "./packet.ts";
+import { packetLength } from "./packet.ts";
 import { writeParity } from "./parity.ts";
 import { pieceSize, piecesFor, readLength, readType, RecordType, writeHeader } from "./protocol.ts";
 import { RateGate } from "./rate_gate.ts";
@@ -44,14 +43,8 @@ import type { SessionTable } from "./session_table.ts";
 import type { PacketDevice } from "./tun.ts";
 import type { TunRouter } from "./tun_router.ts";
 import type { DatagramSocket, SendResult } from "./udp.ts";
-import {
-  GSO_NONE,
-  VNET_NEEDS_CSUM,
-  vnetCsumOffset,
-  vnetCsumStart,
-  vnetFlags,
-  vnetGsoType,
-} from "./vnet_header.ts";
+import { GSO_NONE, vnetGsoType } from "./vnet_header.ts";
+import { finishChecksum, isPlain } from "./vnet_packet.ts";
 
 /** The way into the TLS streams of the sessions. */
 export interface StreamWay {
@@ -63,12 +56,16 @@ export interface StreamWay {
     tag: Uint8Array | null,
     urgent: boolean,
   ): SendResult;
+  /** Whether a packet that is read now would wait too long in front of the session's stream. */
+  isLate(session: Session, sealingBytes: number): boolean;
   /** Nothing more follows in this turn. */
   flush(): void;
   /** Whether a full stream holds everything up, because there is one peer only; else its records are dropped. */
   readonly isAlone: boolean;
 }
 
+/** Voice, name queries, acknowledgements: they are no reason for a long queue, and are not dropped for it. */
+const SMALL_PACKET_BYTES = 256;
 /** Room for one super-packet cut up for a peer without offload: its headers come back once per segment. */
 const SEGMENT_BUFFER_BYTES = 2 * 65_536 + MAX_MTU_BYTES;
 
@@ -191,6 +188,7 @@ export class Outbound {
       const next = packet + length;
       if (session === undefined) this.#router.noSession(bytes, packet, next);
       else if (this.#isOwn(session, bytes, packet, next)) this.#drops.add("routing-loop");
+      else if (length > SMALL_PACKET_BYTES && this.#isLate(session)) this.#drops.add("stream-full");
       else if (this.#router.forwards(bytes, offset, packet, next)) {
         if (session.down === null) this.#gather(session, bytes, offset, next);
         else this.#holdBack(session, session.down, bytes, offset, next);
@@ -203,6 +201,11 @@ export class Outbound {
   #isOwn(session: Session, bytes: Uint8Array, packet: number, end: number): boolean {
     const { endpoint } = session;
     return endpoint !== null && this.#loop.closes(bytes, packet, end, endpoint, this.#udp.port);
+  }
+
+  /** Whether a packet for a session would wait too long in front of its stream. */
+  #isLate(session: Session): boolean {
+    return session.path === "tcp" && this.#streams.isLate(session, this.#inFlightBytes);
   }
 
   /** A packet of a rate-limited session, virtio header included. */
@@ -456,20 +459,4 @@ function parityGroupsFor(session: Session, pieces: number, datagramBytes: number
   if (pieces === 1 || !session.parity) return 0;
   const most = Math.min(MAX_PIECES, Math.floor(MAX_SEND_BYTES / datagramBytes));
   return Math.max(0, Math.min(parityGroups(session.pathLoss, pieces), most - pieces));
-}
-
-/**
- * Whether the transport header follows the IP header at once, as far as the virtio header at `offset` speaks of one: not
- * behind an IPv6 extension header. The peer admits only what it can check (`admitOffload`).
- */
-function isPlain(bytes: Uint8Array, offset: number): boolean {
-  const open = (vnetFlags(bytes, offset) & VNET_NEEDS_CSUM) !== 0;
-  return !open || vnetCsumStart(bytes, offset) === ipHeaderBytes(bytes, offset + VNET_HEADER_BYTES);
-}
-
-/** Completes the checksum of an ordinary packet if its virtio header at `offset` says that the kernel left it open. */
-function finishChecksum(bytes: Uint8Array, offset: number, end: number): void {
-  if ((vnetFlags(bytes, offset) & VNET_NEEDS_CSUM) === 0) return;
-  const start = offset + VNET_HEADER_BYTES + vnetCsumStart(bytes, offset);
-  completeChecksum(bytes, start, start + vnetCsumOffset(bytes, offset), end);
 }

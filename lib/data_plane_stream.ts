@@ -5,6 +5,7 @@
  * of the event loop in which it was sealed.
  */
 
+import type { Clock } from "./clock.ts";
 import { FRAME_HEADER_BYTES, writeRecordFrameHeader } from "./control_frame.ts";
 import type { TunnelOut } from "./data_plane_message.ts";
 import { HEADER_BYTES, MAX_RECORD_BYTES } from "./limits.ts";
@@ -17,12 +18,14 @@ const MAX_FRAME_BYTES = FRAME_HEADER_BYTES + HEADER_BYTES + MAX_RECORD_BYTES;
 /** Gathers frames of one session at a time. */
 export class StreamOutput {
   readonly #emit: (message: TunnelOut) => void;
+  readonly #clock: Clock;
   readonly #batch = new Uint8Array(BATCH_BYTES + MAX_FRAME_BYTES);
   #batchBytes = 0;
   #id = 0;
 
-  constructor(emit: (message: TunnelOut) => void) {
+  constructor(emit: (message: TunnelOut) => void, clock: Clock) {
     this.#emit = emit;
+    this.#clock = clock;
   }
 
   /**
@@ -41,7 +44,7 @@ export class StreamOutput {
   ): "sent" | "full" | "failed" {
     if (!paths.streamUp) return "failed";
     const length = HEADER_BYTES + body.length + (tag === null ? 0 : tag.length);
-    if (!paths.takeWindow(FRAME_HEADER_BYTES + length) && !urgent) return "full";
+    if (!paths.window.take(FRAME_HEADER_BYTES + length, this.#clock.monotonicMs()) && !urgent) return "full";
     if (id !== this.#id) this.flush();
     this.#id = id;
     const at = this.#batchBytes;

@@ -123,6 +123,11 @@ export const SEAL_IN_FLIGHT_BYTES = 1024 * 1024;
 export const OPEN_IN_FLIGHT_BYTES = 8 * 1024 * 1024;
 /** Frames handed to the TLS stream that the kernel has not taken: enough for its full speed, little to wait behind. */
 export const STREAM_WINDOW_BYTES = 512 * 1024;
+/** Longest wait in front of a TLS stream that is slow, and a queue that is never too long: a super-packet and a bit. */
+export const STREAM_DELAY_MS = 20;
+export const STREAM_SHORT_QUEUE_BYTES = 80 * 1024;
+/** Bytes of the TLS stream that the kernel holds without having sent them (TCP_NOTSENT_LOWAT). */
+export const STREAM_UNSENT_BYTES = 32 * 1024;
 /** Records that came by the TLS stream and are not taken in; beyond it the connection is not read. */
 export const STREAM_IN_FLIGHT_BYTES = 1024 * 1024;
 /** Kernel socket buffers asked for (SO_RCVBUF, SO_SNDBUF); the kernel may give less. */

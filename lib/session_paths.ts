@@ -7,9 +7,9 @@
  */
 
 import type { TransportChoice, TransportName } from "./data_plane_message.ts";
-import { STREAM_WINDOW_BYTES } from "./limits.ts";
 import { Presence } from "./presence.ts";
 import type { Session } from "./session.ts";
+import { StreamWindow } from "./stream_window.ts";
 import { ClientTransport } from "./transport.ts";
 
 /** Asks of one path that may still be answered. */
@@ -37,7 +37,8 @@ export class SessionPaths {
   /** `sent at` of asks that were not answered yet. */
   readonly #askStamps: Readonly<Record<TransportName, number[]>> = { udp: [], tcp: [] };
   #streamUp = false;
-  #windowUsed = 0;
+  /** What is on its way into the stream. */
+  readonly window = new StreamWindow();
   #toldPath: TransportName;
   #seenPackets = 0;
 
@@ -57,22 +58,10 @@ export class SessionPaths {
   /** The TLS stream came or went; a new one has taken nothing yet. */
   streamChanged(up: boolean): void {
     this.#streamUp = up;
-    this.#windowUsed = 0;
+    this.window.reset();
     this.#transport?.streamChanged(up);
     // a server without stream can only hope for the last address
     if (!up && this.#transport === null) this.#session.usePath("udp");
-  }
-
-  /** Takes room in the stream's window. @returns false when there is none */
-  takeWindow(bytes: number): boolean {
-    if (this.#windowUsed > 0 && this.#windowUsed + bytes > STREAM_WINDOW_BYTES) return false;
-    this.#windowUsed += bytes;
-    return true;
-  }
-
-  /** The stream has taken so many bytes. */
-  drained(bytes: number): void {
-    this.#windowUsed = Math.max(0, this.#windowUsed - bytes);
   }
 
   /** A keep-alive that wants an answer was sent; `stampUs` is its `sent at`. */

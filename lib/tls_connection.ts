@@ -9,7 +9,8 @@ import type { TLSSocket } from "node:tls";
 import { type HostPort, unmapAddress } from "./address.ts";
 import { encodeFrame, FrameDecoder } from "./control_frame.ts";
 import { OmailError, ProtocolError } from "./errors.ts";
-import { CONTROL_CLOSE_MS, MAX_CONTROL_OUTPUT_BYTES } from "./limits.ts";
+import { CONTROL_CLOSE_MS, MAX_CONTROL_OUTPUT_BYTES, STREAM_UNSENT_BYTES } from "./limits.ts";
+import { limitUnsent } from "./tcp_socket.ts";
 import { type PeerCertificates, peerCertificates } from "./tls_peer.ts";
 
 /** Messages kept for a receiver that is busy, before the socket is paused. */
@@ -118,6 +119,7 @@ export class TlsConnection {
    */
   receiveRecords(receive: (records: Uint8Array<ArrayBuffer>[]) => void): void {
     this.#onRecords = receive;
+    limitUnsent(this.#socket, STREAM_UNSENT_BYTES);
   }
 
   /** While true nothing is read, so that TCP holds the sender back. */

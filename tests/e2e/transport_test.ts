@@ -6,7 +6,7 @@ import { Capture } from "./harness/capture.ts";
 import type { Machine } from "./harness/network.ts";
 import { INNER_SERVER, startClient, startServer } from "./harness/omail.ts";
 import { timeoutSeconds, until } from "./harness/timing.ts";
-import { ping } from "./harness/traffic.ts";
+import { iperf, ping, startIperfServer } from "./harness/traffic.ts";
 
 /** The required figures; not time-outs, so they are not scaled. */
 const MOVED_WITHIN_MS = 5_000;
@@ -102,5 +102,30 @@ networkTest(
     );
     // not connected: status 3
     expect((await stubborn.control("status")).status).toBe(3);
+  },
+);
+
+networkTest(
+  "transport: over TCP, through a bottleneck, a ping does not wait behind a flow at full speed, either way",
+  { limitSeconds: 60 },
+  async (network) => {
+    const client = network.client(0);
+    for (const device of ["c1", "srv"]) {
+      const shape = `tc qdisc add dev ${device} root tbf rate 50mbit burst 70kb latency 30ms`;
+      await network.internet.run(shape.split(" "));
+    }
+    await startServer(network);
+    await startClient(network, 0, { args: ["--transport", "tcp"] });
+    await startIperfServer(network.server, INNER_SERVER);
+    for (const direction of [[], ["-R"]]) {
+      const load = iperf(client, INNER_SERVER, ["-t", "5", ...direction], timeoutSeconds(20));
+      await Bun.sleep(2_000);
+      const { medianMs } = await ping(client, INNER_SERVER, { count: 60, intervalSeconds: 0.03 });
+      const { megabitsPerSecond } = await load;
+      console.log(`ping ${medianMs} ms beside ${Math.round(megabitsPerSecond)} Mbit/s ${direction.join("")}`);
+      // without bounds it is nearly 400
+      expect(medianMs).toBeLessThan(150);
+      expect(megabitsPerSecond).toBeGreaterThan(30);
+    }
   },
 );
