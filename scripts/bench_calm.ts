@@ -10,7 +10,7 @@ import { messageOf } from "../lib/caught.ts";
 import { EXIT, OmailError } from "../lib/errors.ts";
 import { type Found, type FoundRound, foundTable, type Scenario } from "./bench/calm.ts";
 import { adapt } from "./bench/calm_adapt.ts";
-import { bottleneck, idle, logins, pace, pauses, voice } from "./bench/calm_delay.ts";
+import { bottleneck, idle, logins, pace, pauses, stream, voice } from "./bench/calm_delay.ts";
 import { type CalmOptions, calmUsage, isWanted, readCalmOptions } from "./bench/calm_options.ts";
 import { connects, fairness, memory } from "./bench/calm_share.ts";
 import { replacePart } from "./bench/document.ts";
@@ -31,6 +31,7 @@ const SCENARIOS: readonly Scenario[] = [
   pauses,
   pace,
   bottleneck,
+  stream,
   adapt,
   fairness,
   idle,

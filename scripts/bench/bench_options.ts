@@ -6,7 +6,9 @@ import { BASE } from "./peers.ts";
 import { countOption, namesOption, readCommandLine } from "./program.ts";
 import { FREE_PATH, type Path } from "./testbed.ts";
 
-export const PEER_NAMES = ["veth", "wireguard-go", "openvpn", "omail", "omail-sync"] as const;
+/** Those that are measured if none is named: data over UDP. */
+const USUAL_PEERS = ["veth", "wireguard-go", "openvpn", "omail", "omail-sync"] as const;
+export const PEER_NAMES = [...USUAL_PEERS, "openvpn-tcp", "omail-tcp", "omail-sync-tcp"] as const;
 
 export const USAGE = `Use: bun run bench [OPTIONS]
 
@@ -15,7 +17,8 @@ namespaces are its own. Writes docs/benchmark.md and docs/images/benchmark.svg.
 
   --rounds N            rounds of all peers in turn (default 3)
   --seconds N           length of one iperf3 run (default 3)
-  --peers LIST          which of ${PEER_NAMES.join(",")} (default all that are there)
+  --peers LIST          which of ${PEER_NAMES.join(",")} (default
+                        those without -tcp that are there)
   --tests LIST          which of ${TEST_NAMES.join(",")} (default all)
   --loss LIST           percent of the outer UDP datagrams that are lost at random each way, such as 0.1,1,3
   --cc LIST             congestion control of TCP, such as cubic,bbr
@@ -62,7 +65,7 @@ export function readBenchOptions(args: readonly string[]): BenchOptions | null {
   return {
     rounds: countOption("rounds", values.rounds, 3, 100),
     seconds: countOption("seconds", values.seconds, 3, 600),
-    peers: namesOption("peers", values.peers, PEER_NAMES),
+    peers: values.peers === undefined ? USUAL_PEERS : namesOption("peers", values.peers, PEER_NAMES),
     tests: namesOption("tests", values.tests, TEST_NAMES),
     paths: pathsOf(values.loss, values.cc, values.rate),
     wireguardGo: values["wireguard-go"] ?? BASE,

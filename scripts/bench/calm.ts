@@ -46,6 +46,8 @@ export interface Scenario {
 
 export const OMAIL_PEERS = ["omail", "omail-sync"] as const;
 export const TUNNELS = ["wireguard-go", ...OMAIL_PEERS] as const;
+/** Those whose data goes by TCP. */
+export const STREAMS = ["openvpn-tcp", "omail-tcp", "omail-sync-tcp"] as const;
 export const EVERYTHING = ["veth", ...TUNNELS] as const;
 
 /** Median of a figure over the rounds that have it. */

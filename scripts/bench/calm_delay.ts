@@ -1,6 +1,14 @@
 /** Scenarios that measure delay: voice beside a download, many log-ins, pauses, packets at a fixed pace. */
 
-import { type Columns, EVERYTHING, OMAIL_PEERS, type Running, type Scenario, TUNNELS } from "./calm.ts";
+import {
+  type Columns,
+  EVERYTHING,
+  OMAIL_PEERS,
+  type Running,
+  type Scenario,
+  STREAMS,
+  TUNNELS,
+} from "./calm.ts";
 import { logInMany } from "./login_load.ts";
 import { percentile } from "./statistics.ts";
 import { ping, type PingOptions, summarizePing, tcp, udp } from "./traffic.ts";
@@ -191,6 +199,43 @@ export const bottleneck: Scenario = {
     const { mbps } = await load;
     const limit = Number.parseInt(bed.path.rate ?? "", 10);
     return { figures: { mbps, share: (mbps / limit) * 100, ...delays("beside", beside) } };
+  },
+};
+
+export const stream: Scenario = {
+  name: "stream",
+  title: "data over TCP: one flow up and one down, and the ping beside each, free and through a bottleneck",
+  about:
+    "The tunnels' data goes by TCP (`--transport tcp`; OpenVPN with `--proto tcp-client`), as where UDP is blocked. One TCP flow " +
+    "through the tunnel at full speed, up and then down, with 50 pings a second beside it; the bottleneck is a token bucket " +
+    "(tc tbf, 30 ms of queue) each way on the outer path.",
+  columns: {
+    quietP50: "ping alone, p50 (µs)",
+    up: "TCP up (Mbit/s)",
+    ...delayColumns("besideUp", "ping beside it"),
+    down: "TCP down (Mbit/s)",
+    ...delayColumns("besideDown", "ping beside it"),
+  },
+  peers: STREAMS,
+  paths: [null, "50mbit"].map((rate) => ({ lossPercent: 0, congestion: "cubic", rate })),
+  measure: async (running) => {
+    const { bed, tunnel, options } = running;
+    const pings = { intervalMs: 20, count: options.seconds * 50 };
+    const seconds = loadSeconds(options.seconds);
+    const quiet = summarizePing(await ping(bed, tunnel.target, pings));
+    const up = tcp(bed, tunnel.target, { seconds });
+    const besideUp = await pingBeside(running, pings, up);
+    const down = tcp(bed, tunnel.target, { seconds, args: ["--reverse"] });
+    const besideDown = await pingBeside(running, pings, down);
+    return {
+      figures: {
+        quietP50: quiet.p50Us,
+        up: (await up).mbps,
+        ...delays("besideUp", besideUp),
+        down: (await down).mbps,
+        ...delays("besideDown", besideDown),
+      },
+    };
   },
 };
 

@@ -71,7 +71,7 @@ export function readCalmOptions(
 
 /** Whether a peer takes part. */
 export function isWanted(peer: string, { engine, others }: CalmOptions): boolean {
-  if (peer === "omail") return engine !== "sync";
-  if (peer === "omail-sync") return engine !== "web";
+  if (peer === "omail" || peer === "omail-tcp") return engine !== "sync";
+  if (peer === "omail-sync" || peer === "omail-sync-tcp") return engine !== "web";
   return others;
 }

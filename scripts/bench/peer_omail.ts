@@ -16,6 +16,9 @@ import type { Peer, Tunnel } from "./tunnel.ts";
 /** What seals records: `--engine` of both executables. */
 export type Engine = "web" | "sync";
 
+/** What carries records. */
+export type Transport = "udp" | "tcp";
+
 /** Where the server listens: TCP and UDP, on every veth pair. */
 export const OMAIL_PORT = 51820;
 const MTU_BYTES = 1420;
@@ -26,7 +29,7 @@ const STARTED_TOGETHER = 4;
 const LOGINS_PER_ADDRESS = 200;
 
 /** @param root the directory of the two executables */
-export function omail(name: string, root: string, engine: Engine): Peer {
+export function omail(name: string, root: string, engine: Engine, transport: Transport): Peer {
   const server = join(root, "omail-server");
   const client = join(root, "omail-client");
   return {
@@ -34,7 +37,7 @@ export function omail(name: string, root: string, engine: Engine): Peer {
     version: [server, "--version"],
     obstacle: obstacleOf([server, client], engine),
     mostClients: MOST_CLIENTS,
-    start: (bed) => startOmail(bed, server, client, engine),
+    start: (bed) => startOmail(bed, server, client, engine, transport),
   };
 }
 
@@ -58,7 +61,13 @@ function takesEngine(file: string, engine: Engine): boolean {
   return !stderr.toString().includes("--engine");
 }
 
-async function startOmail(bed: Testbed, server: string, client: string, engine: Engine): Promise<Tunnel> {
+async function startOmail(
+  bed: Testbed,
+  server: string,
+  client: string,
+  engine: Engine,
+  transport: Transport,
+): Promise<Tunnel> {
   // new in each round: the client pins the key of the server that it met first
   const state = mkdtempSync(join(bed.directory, "state-"));
   const password = crypto.randomUUID();
@@ -75,7 +84,12 @@ async function startOmail(bed: Testbed, server: string, client: string, engine: 
   await bed.until("omail-server listens", () => bed.isListening(OMAIL_PORT));
   const startClient = async (side: Side): Promise<void> => {
     const where = ["--server", `${outerOf(side).server}:${OMAIL_PORT}`, "--tun-ip", innerOf(side)];
-    const routes = ["--split-tunnel", INNER_NETWORK, "--no-dns"];
+    const routes = [
+      "--split-tunnel",
+      INNER_NETWORK,
+      "--no-dns",
+      ...(transport === "tcp" ? ["--transport", "tcp"] : []),
+    ];
     programs.push(bed.start(side, [client, ...where, ...routes, ...common(side)], env));
     await bed.until(`omail-${side} is connected`, () => hasRoute(bed, side));
   };

@@ -14,9 +14,12 @@ export function allPeers(root: string, wireguardGo: string): readonly Peer[] {
   return [
     veth(),
     wireguard(BASE, wireguardGo),
-    openvpn(),
-    omail("omail", root, "web"),
-    omail("omail-sync", root, "sync"),
+    openvpn("openvpn", "udp"),
+    openvpn("openvpn-tcp", "tcp"),
+    omail("omail", root, "web", "udp"),
+    omail("omail-sync", root, "sync", "udp"),
+    omail("omail-tcp", root, "web", "tcp"),
+    omail("omail-sync-tcp", root, "sync", "tcp"),
   ];
 }
 

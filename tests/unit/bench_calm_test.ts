@@ -35,6 +35,8 @@ test.each([
   ["omail", "sync", true, false],
   ["omail-sync", "both", true, true],
   ["omail-sync", "web", true, false],
+  ["omail-tcp", "web", true, true],
+  ["omail-sync-tcp", "web", true, false],
   ["wireguard-go", "both", true, true],
   ["wireguard-go", "web", false, false],
 ] as const)("isWanted() of %s with engine %s and others %p is %p", (peer, engine, others, wanted) => {
