@@ -113,12 +113,15 @@ export function parityGroups(loss: number, pieces: number): number {
 }
 
 /**
- * Losses behind `hit` records of `records` that lost something: more than `hit`, because some lost more than one datagram.
- * When they are spread at random, e^(-losses / records) of the records lost none (Poisson's law).
+ * Lost datagrams behind `hit` records that lost something, of `records` that were cut into so many `datagrams`: more than
+ * `hit`, because some lost several. Where the share p is lost at random, a record of n keeps all of them by (1 - p)^n.
  */
-function lossEvents(hit: number, records: number): number {
-  if (hit <= 0 || records <= 0) return hit;
-  return Math.max(hit, -Math.log(1 - hit / (records + 1)) * records);
+function lossEvents(hit: number, records: number, datagrams: number): number {
+  if (hit <= 0 || datagrams <= records) return hit;
+  const recordsPerDatagram = records / datagrams;
+  // all records hit does not mean all datagrams lost, unless a record is one: as if one more had kept its datagrams
+  const share = hit / (records + 1 - recordsPerDatagram);
+  return Math.max(hit, datagrams * (1 - (1 - share) ** recordsPerDatagram));
 }
 
 /** Lost records and datagrams, each fading with one time constant. */
@@ -248,10 +251,10 @@ export class RecordLimit {
     // negative when records that had been given up came after all
     const lost = expected - seen - (this.#expected - this.#seen);
     const restored = recordsRestored - this.#restored;
-    const events = lossEvents(lost + restored, expected - this.#expected);
     const reported = expected - this.#ahead;
     const reportedDatagrams = this.#countAt(reported, this.#markDatagrams, this.#datagrams);
     const datagrams = Math.max(0, reportedDatagrams - this.#reportedDatagrams);
+    const events = lossEvents(lost + restored, expected - this.#expected, datagrams);
     // of the records that the report speaks of, not of those sent since: a round trip ago there may have been no parity
     const reportedProtected = this.#countAt(reported, this.#markProtected, this.#protected);
     const share = datagrams > 0 ? Math.max(0, reportedProtected - this.#reportedProtected) / datagrams : 0;
