@@ -10,8 +10,16 @@
 
 import type { HostPort } from "./address.ts";
 import { type Pointer, ptr } from "./libc.ts";
-import { HEADER_BYTES, MAX_PIECES } from "./limits.ts";
-import { parityPiece, pieceSize, readLength, readParityGroups, readPiece, readPieces } from "./protocol.ts";
+import { HEADER_BYTES } from "./limits.ts";
+import {
+  isHeader,
+  parityPiece,
+  pieceSize,
+  readLength,
+  readParityGroups,
+  readPiece,
+  readPieces,
+} from "./protocol.ts";
 import type { ReceiveDatagrams, ReceiveRecord } from "./udp.ts";
 import type { UdpPeers } from "./udp_peers.ts";
 import { RECEIVE_BYTES } from "./udp_scatter.ts";
@@ -120,14 +128,13 @@ export class DatagramBatch {
     const { headers } = this;
     const at = first * HEADER_BYTES;
     const length = this.#length(first);
-    if (length <= HEADER_BYTES) return 0;
+    if (length <= HEADER_BYTES || !isHeader(headers, at)) return 0;
     const count = readPieces(headers, at);
     const sealed = readLength(headers, at);
     if (count === 1)
       return readPiece(headers, at) === 0 && sealed <= this.pieceBytes && length === HEADER_BYTES + sealed
         ? 1
         : 0;
-    if (count === 0 || count > MAX_PIECES) return 0;
     const groups = readParityGroups(headers, at);
     const size = pieceSize(sealed, count);
     if (size > this.pieceBytes || first + groups + count > end) return 0;
