@@ -30,12 +30,12 @@ function on(): ParityChoice {
 }
 
 describe("ParityChoice", () => {
-  test("is off at first, and on a path that loses less than two of ten thousand", () => {
+  test("is off at first, and on a path that loses less than four of ten thousand", () => {
     const choice = new ParityChoice();
     expect(choice.on).toBe(false);
-    after(choice, 1000, 0, { lost: 0, restored: 0, share: 0, loss: 0.0001 });
+    after(choice, 1000, 0, { lost: 0, restored: 0, share: 0, loss: 0.000_39 });
     expect(choice.on).toBe(false);
-    after(choice, 1, 1000, { lost: 1, restored: 0, share: 0, loss: 0.0003 });
+    after(choice, 1, 1000, { lost: 1, restored: 0, share: 0, loss: 0.000_41 });
     expect(choice.on).toBe(true);
   });
 
@@ -58,14 +58,37 @@ describe("ParityChoice", () => {
     expect(choice.on).toBe(true);
   });
 
-  test("bursts end it, for ten seconds", () => {
+  test("bursts end it, for one second, then for two, four, eight and always ten", () => {
     const choice = on();
-    const endedMs = after(choice, 1, 0, { lost: 20, restored: 5 });
-    expect(choice.on).toBe(false);
-    const laterMs = after(choice, 99, endedMs, { lost: 20, restored: 0, share: 0 });
-    expect(choice.on).toBe(false);
-    after(choice, 1, laterMs, { lost: 20, restored: 0, share: 0 });
-    expect(choice.on).toBe(true);
+    let nowMs = 0;
+    for (const pauseSeconds of [1, 2, 4, 8, 10, 10]) {
+      nowMs = after(choice, 1, nowMs, { lost: 20, restored: 5 });
+      expect(choice.on).toBe(false);
+      nowMs = after(choice, 10 * pauseSeconds - 1, nowMs, { lost: 20, restored: 0, share: 0 });
+      expect(choice.on).toBe(false);
+      nowMs = after(choice, 1, nowMs, { lost: 20, restored: 0, share: 0 });
+      expect(choice.on).toBe(true);
+    }
+  });
+
+  test("a help that lasted makes the next pause short again; one that has hardly begun does not", () => {
+    const failTwice = (choice: ParityChoice) => {
+      const nowMs = after(choice, 1, 0, { lost: 20, restored: 5 });
+      return after(choice, 1, nowMs + 1_000, { lost: 1, restored: 0, share: 0 });
+    };
+    for (const [reports, pauseMs] of [
+      [1, 2_000],
+      [20, 1_000],
+    ] as const) {
+      const choice = on();
+      const helpedMs = after(choice, reports, failTwice(choice), { lost: 0, restored: 10 });
+      const endedMs = after(choice, 1, helpedMs, { lost: 500, restored: 0 });
+      expect(choice.on).toBe(false);
+      choice.reported(1, 0, 0, 0.01, REPORT_MS, endedMs + pauseMs - 1);
+      expect(choice.on).toBe(false);
+      choice.reported(1, 0, 0, 0.01, REPORT_MS, endedMs + pauseMs);
+      expect(choice.on).toBe(true);
+    }
   });
 
   test("an earlier failure is forgotten: it is judged anew each time", () => {
@@ -98,7 +121,9 @@ describe("ParityChoice", () => {
 
   test("a path that got well ends it, and may have it again at once", () => {
     const choice = on();
-    const wellMs = after(choice, 1, 0, { lost: 0, restored: 0, loss: 0.000_04 });
+    after(choice, 1, 0, { lost: 0, restored: 0, loss: 0.000_21 });
+    expect(choice.on).toBe(true);
+    const wellMs = after(choice, 1, 0, { lost: 0, restored: 0, loss: 0.000_19 });
     expect(choice.on).toBe(false);
     after(choice, 1, wellMs, { lost: 1, restored: 0, share: 0 });
     expect(choice.on).toBe(true);
