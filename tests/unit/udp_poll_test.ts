@@ -178,6 +178,70 @@ describe.if(isLinux)("PollDatagramSocket", () => {
     },
   );
 
+  test("many lone datagrams, a joined record, larger lone ones: nothing lost, all as sent", async () => {
+    const [a, b] = [await open("127.0.0.1"), await open("127.0.0.1")];
+    const { records, senders, wait } = collect(b);
+    const to = { host: "127.0.0.1", port: b.port };
+    const expected: string[] = [];
+    /** Sends records, each by one send and in as many datagrams as it has, and waits for them. */
+    const pass = async (lengths: readonly number[], datagramBytes = 1452): Promise<void> => {
+      for (const length of lengths) {
+        const sequence = expected.length;
+        const header = new Uint8Array(HEADER_BYTES);
+        const pieces = piecesFor(length, datagramBytes);
+        writeHeader(header, 0, RecordType.data, length, 9, 1, pieces, sequence);
+        const sealed = pattern(length, sequence);
+        expect(a.sendRecord(header, sealed, null, null, pieces, to)).toBe("sent");
+        expected.push(sealed.toHex());
+        // few at a time: a socket buffer has room for a record or two
+        if (sequence % 30 === 0) await wait(expected.length);
+      }
+      await wait(expected.length);
+    };
+    const lone = Array.from({ length: 300 }, (_, i) => 17 + ((i * 37) % 1_420));
+    await pass(lone);
+    await pass([40_000, 300, 40_000]);
+    // ... and a record in datagrams one by one among those of one call
+    await pass(lone);
+    const header = new Uint8Array(HEADER_BYTES);
+    writeHeader(header, 0, RecordType.data, 9_000, 9, 1, 9, expected.length);
+    const sealed = pattern(9_000, expected.length);
+    expect(a.sendFragments(header, sealed, null, null, 9, to)).toBe("sent");
+    expected.push(sealed.toHex());
+    await wait(expected.length);
+    await pass(
+      lone.map((length) => length + 5_000),
+      9_000,
+    );
+    await pass([62_026, 100]);
+    expect(records.length).toBe(expected.length);
+    expect(records).toEqual(expected);
+    expect([...senders]).toEqual([{ host: "127.0.0.1", port: a.port }]);
+    expect(b.takeOverflowed()).toBe(0);
+  });
+
+  test("two senders in turn, many at a time: each record is of its sender", async () => {
+    const [a, c, b] = [await open("127.0.0.1"), await open("127.0.0.1"), await open("127.0.0.1")];
+    const got: string[] = [];
+    b.onRecord((header, offset, sealed, start, from) => {
+      const length = readLength(header, offset);
+      got.push(`${from.port} ${sealed.subarray(start, start + length).toHex()}`);
+    });
+    b.onReceive((bytes, end, from) => got.push(`${from.port} ${bytes.subarray(HEADER_BYTES, end).toHex()}`));
+    const sent: string[] = [];
+    for (let i = 0; i < 400; i++) {
+      const from = i % 3 === 0 ? a : c;
+      const length = 100 + i;
+      expect(send(from, { host: "127.0.0.1", port: b.port }, length, i, true)).toBe("sent");
+      sent.push(`${from.port} ${pattern(length, i).toHex()}`);
+      for (let n = 0; i % 40 === 39 && n < 400 && got.length < sent.length; n++) {
+        while (b.receive());
+        await Bun.sleep(1);
+      }
+    }
+    expect(got).toEqual(sent);
+  });
+
   test("both families by one socket; the same peer is the same object", async () => {
     const [a, b] = [await open("127.0.0.1"), await open("")];
     const { records, senders, wait } = collect(b);
