@@ -146,6 +146,8 @@ class LossyWire {
 }
 
 describe("parity on a lossy path", () => {
+  const ROUNDS = 60;
+
   test.each([0.01, 0.03])(
     "single losses of %f: once it is on nearly every record arrives, in order and unchanged",
     async (loss) => {
@@ -173,11 +175,12 @@ describe("parity on a lossy path", () => {
       wire.take();
       pair.wire.length = 0;
       let arrived = 0;
-      for (let i = 0; i < 25; i++) arrived += await round();
+      // how records are cut depends on who is faster: so many rounds that chance does not decide
+      for (let i = 0; i < ROUNDS; i++) arrived += await round();
       const { hit, lost } = wire.take();
       expect(hit).toBeGreaterThan(10);
       expect(lost / hit).toBeLessThan(0.25);
-      expect(arrived / (25 * 150)).toBeGreaterThan(loss < 0.02 ? 0.97 : 0.94);
+      expect(arrived / (ROUNDS * 150)).toBeGreaterThan(loss < 0.02 ? 0.97 : 0.94);
       expect(pair.drops(pair.server)["decrypt-failed"] ?? 0).toBe(0);
       expect(pair.drops(pair.server)["record-replayed"] ?? 0).toBe(0);
       expect(await restoredAt(pair)).toBeGreaterThan((hit - lost) * 0.9);
@@ -190,7 +193,8 @@ describe("parity on a lossy path", () => {
     await pair.proveCleanPath();
     expect(pair.wire.some(({ bytes }) => readPieces(bytes, 0) > 1)).toBe(true);
     expect(pair.wire.every(({ bytes }) => readParityGroups(bytes, 0) === 0)).toBe(true);
-  });
+    // some ten thousand packets: a second, on a busy machine several
+  }, 30_000);
 });
 
 describe("records behind their parities, joined by the kernel", () => {

@@ -20,7 +20,7 @@ import {
   writeHeader,
   writePiece,
 } from "../../lib/protocol.ts";
-import { AF_INET6, encodeSockaddr } from "../../lib/sockaddr_linux.ts";
+import { AF_INET, AF_INET6, encodeSockaddr } from "../../lib/sockaddr_linux.ts";
 import { DatagramBatch } from "../../lib/udp_batch.ts";
 import { UdpPeers } from "../../lib/udp_peers.ts";
 import { batchKernel, type Message } from "../support/batch_kernel.ts";
@@ -188,6 +188,17 @@ describe("DatagramBatch", () => {
         ...aloneOf(all.slice(2)),
         wholeOf(3_000, 5, foreign),
       ]);
+    }
+  });
+
+  test("each call has room for the longest name, whatever came before", () => {
+    const { take } = batchOf();
+    const all = datagrams(3_000, 3);
+    const ipv6 = { host: "2001:db8::7", port: 51_820 };
+    const short = all.map((bytes) => ({ bytes, name: encodeSockaddr(AF_INET, PEER) }));
+    for (let i = 0; i < 2; i++) {
+      expect(take(short).taken).toEqual([wholeOf(3_000)]);
+      expect(take(from(ipv6, all)).taken).toEqual([wholeOf(3_000, 5, ipv6)]);
     }
   });
 
