@@ -1,8 +1,8 @@
 /** The kernel's part of recvmmsg(2) for tests: fills the places of a batch as its structures say, without a socket. */
 
-import { type Pointer } from "../../lib/libc.ts";
-import type { DatagramBatch } from "../../lib/udp_batch.ts";
 import { toArrayBuffer } from "bun:ffi";
+import type { Pointer } from "../../lib/libc.ts";
+import type { DatagramBatch } from "../../lib/udp_batch.ts";
 
 /** One message that waits: its bytes, and the struct sockaddr of who sent it. */
 export interface Message {
