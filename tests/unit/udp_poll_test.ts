@@ -234,7 +234,8 @@ describe.if(isLinux)("PollDatagramSocket", () => {
       const length = 100 + i;
       expect(send(from, { host: "127.0.0.1", port: b.port }, length, i, true)).toBe("sent");
       sent.push(`${from.port} ${pattern(length, i).toHex()}`);
-      for (let n = 0; i % 40 === 39 && n < 400 && got.length < sent.length; n++) {
+      if (i % 40 !== 39) continue;
+      for (let n = 0; n < 400 && got.length < sent.length; n++) {
         while (b.receive());
         await Bun.sleep(1);
       }
