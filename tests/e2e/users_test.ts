@@ -1,10 +1,11 @@
 /** Users of the database: added, changed and removed by commands while their clients are connected. */
 
 import { expect } from "bun:test";
+import { rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { totpCode } from "../../lib/totp.ts";
 import { networkTest } from "./harness.ts";
-import type { CommandResult } from "./harness/command.ts";
+import { command, type CommandResult } from "./harness/command.ts";
 import type { Network } from "./harness/network.ts";
 import {
   DEFAULT_TUN,
@@ -16,7 +17,7 @@ import {
   startClient,
   startServer,
 } from "./harness/omail.ts";
-import { timeoutSeconds } from "./harness/timing.ts";
+import { timeoutSeconds, until } from "./harness/timing.ts";
 import { ping } from "./harness/traffic.ts";
 
 /** The required figure for a change to reach a live session; not a time-out, so it is not scaled. */
@@ -77,6 +78,100 @@ networkTest(
     expect((await ping(network.client(0), INNER_SERVER, { count: 2, from: "bob0" })).received).toBe(2);
     expect((await server.status()).sessions.map(({ user }) => user)).toEqual(["bob"]);
     expect(bob.program.running).toBe(true);
+  },
+);
+
+networkTest(
+  "users: a lowered number of devices ends the newest session within 2 s, and its client gives up",
+  { clients: 2 },
+  async (network) => {
+    await mustUser(network, "add", "alice");
+    await startServer(network, { stateDir: STATE });
+    const first = await startClient(network, 0, { args: ["--user", "alice"] });
+    const second = await startClient(network, 1, { args: ["--user", "alice"] });
+    const start = performance.now();
+    await mustUser(network, "set", "alice", "--devices", "1");
+    const { status, ms, output } = await refused(second, start);
+    console.log(`fewer devices: client ended with ${status} after ${Math.round(ms)} ms`);
+    expect([status, output.includes("This user may now have 1 device at once")]).toEqual([4, true]);
+    expect(ms).toBeLessThan(ACTS_WITHIN_MS);
+    expect((await first.status()).state).toBe("connected");
+  },
+);
+
+/** Holds the database's lock for writing until it is ended. */
+const LOCKER = `const { Database } = require("bun:sqlite");
+  const database = new Database(process.argv[1]);
+  database.run("BEGIN IMMEDIATE");
+  console.log("locked");
+  setInterval(() => database, 1000);`;
+
+networkTest(
+  "users: while the database is locked or damaged the server says so, and keeps sessions and users",
+  { limitSeconds: 60 },
+  async (network) => {
+    await mustUser(network, "add", "alice");
+    const server = await startServer(network, { stateDir: STATE });
+    const path = join(server.stateDir, "users.db");
+    const alice = await startClient(network, 0, { args: ["--user", "alice"] });
+    const says = (text: string, times: number) =>
+      until(text, timeoutSeconds(10), async () =>
+        server.program.output.split(text).length > times ? true : undefined,
+      );
+    const alive = async () => (await ping(network.client(0), INNER_SERVER, { count: 3 })).received;
+
+    const locker = network.server.start("locker", [process.execPath, "-e", LOCKER, path]);
+    await until("the lock", timeoutSeconds(10), async () =>
+      locker.output.includes("locked") ? true : undefined,
+    );
+    expect(await alive()).toBe(3);
+    await says("it is locked by another program", 1);
+    const failed = await user(network, "set", "alice", "--group", "staff");
+    expect([failed.status, failed.stderr]).toEqual([1, expect.stringContaining("it is locked by another")]);
+    await locker.kill();
+    await says("the user database can be used again", 1);
+
+    const good = await Bun.file(path).bytes();
+    await Bun.write(`${path}.bad`, new Uint8Array(good.length).fill(0x58));
+    await rename(`${path}.bad`, path);
+    await says("it is damaged", 1);
+    expect(await alive()).toBe(3);
+    // who was known is known
+    const again = await startClient(network, 0, { args: ["--user", "alice"], tun: "again0" });
+    expect((await alice.status()).state).toBe("connected");
+    await again.stop();
+    await Bun.write(`${path}.copy`, good);
+    for (const suffix of ["-wal", "-shm"]) await rm(`${path}${suffix}`, { force: true });
+    await rename(`${path}.copy`, path);
+    await says("the user database can be used again", 2);
+    await mustUser(network, "set", "alice", "--group", "staff");
+    await alice.stop();
+  },
+);
+
+networkTest(
+  "users: a read-only database lets users in, and says what it cannot store",
+  {},
+  async (network) => {
+    await mustUser(network, "add", "alice");
+    const path = join(network.directory, STATE, "users.db");
+    await command(["mount", "--bind", path, path]);
+    try {
+      await command(["mount", "-o", "remount,bind,ro", path]);
+      const server = await startServer(network, { stateDir: STATE });
+      const alice = await startClient(network, 0, { args: ["--user", "alice"] });
+      expect((await ping(network.client(0), INNER_SERVER, { count: 3 })).received).toBe(3);
+      await until("the error in the log", timeoutSeconds(10), async () =>
+        server.program.output.includes("it is read-only or may not be opened") ? true : undefined,
+      );
+      const failed = await user(network, "disable", "alice");
+      expect([failed.status, failed.stderr]).toEqual([1, expect.stringContaining("it is read-only")]);
+      expect((await alice.status()).state).toBe("connected");
+      await alice.stop();
+      await server.stop();
+    } finally {
+      await command(["umount", "-l", path]);
+    }
   },
 );
 

@@ -101,6 +101,7 @@ test(
     const kinds = {
       known: {},
       disabled: { enabled: false },
+      certified: { auth: "cert" as const },
       coded: { totp: { secret: new Uint8Array(20).fill(1), lastStep: -1 } },
     };
     for (const [name, values] of Object.entries(kinds)) {

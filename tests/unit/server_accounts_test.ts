@@ -4,6 +4,9 @@ import { renameSync } from "node:fs";
 import { join } from "node:path";
 import type { ClientGrant } from "../../lib/handshake.ts";
 import type { SessionStats } from "../../lib/data_plane_message.ts";
+import type { AuditEvent } from "../../lib/audit_event.ts";
+import { systemClock } from "../../lib/clock.ts";
+import type { ServerOptions } from "../../lib/server.ts";
 import { makeVerifier } from "../../lib/password.ts";
 import { totpCode } from "../../lib/totp.ts";
 import { UserFollower } from "../../lib/user_follower.ts";
@@ -28,7 +31,7 @@ const SECRET = new Uint8Array(20).fill(3);
 const nothing = (): void => undefined;
 
 /** A server whose users are those of a database, and the database as a command has it open. */
-async function serverWith(records: readonly UserRecord[]) {
+async function serverWith(records: readonly UserRecord[], more: Partial<ServerOptions> = {}) {
   const directory = scratch();
   const store = new UserStore(directory, 1_000);
   for (const record of records) store.add({ ...record, verifier }, nothing);
@@ -38,6 +41,7 @@ async function serverWith(records: readonly UserRecord[]) {
     follower: new UserFollower(directory),
     onNetworks: (list) => networks.push(list),
     timings: { sweepMs: 20 },
+    ...more,
   });
   return { server, store, directory, networks };
 }
@@ -270,6 +274,31 @@ describe("a one-time code", () => {
     blocker.close();
     await until(() => server.log.lines.some((line) => line.includes("can be used again")));
   });
+});
+
+test("a clock that is set back ends nobody, lets no code work twice, and leaves no negative time in the record", async () => {
+  let backMs = 0;
+  const clock = { ...systemClock, wallMs: () => systemClock.wallMs() - backMs };
+  const events: AuditEvent[] = [];
+  const audit = { record: (event: AuditEvent): void => void events.push(event), mayLogIn: true };
+  const totp = { secret: SECRET, lastStep: -1 };
+  const { server, store } = await serverWith(
+    [testUser("alice", { totp, expiresAtMs: Date.now() + 3_600_000 }), testUser("bob")],
+    { clock, audit },
+  );
+  const { id } = await logIn(server, "alice", totpCode(SECRET, Date.now()));
+  backMs = 86_400_000;
+  server.data.emit({ kind: "stats", requestId: 0, sessions: [stats(id, 1_000)], drops: {} });
+  await Bun.sleep(100);
+  expect((await server.server.status()).sessions.map((session) => session.id)).toEqual([id]);
+  expect(await refusalOf(server, "alice", totpCode(SECRET, clock.wallMs()))).toContain(
+    "The one-time code is wrong or was used before",
+  );
+  await logIn(server, "bob");
+  // what is there to be judged is judged by the clock as it is now
+  store.update("alice", (record) => ({ ...record, enabled: false }));
+  expect(server.server.refreshUsers()).toBe(1);
+  expect(events.findLast(({ type }) => type === "disconnected")).toMatchObject({ user: "alice", seconds: 0 });
 });
 
 test("a damaged database is reported once; sessions go on, and so does the server when it is mended", async () => {
