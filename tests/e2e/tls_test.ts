@@ -23,6 +23,7 @@ const REFUSED: readonly (readonly string[])[] = [
   ["-tls1_3", "-groups", "P-521"],
   ["-tls1_3", "-groups", "X448"],
   ["-tls1_3", "-groups", "ffdhe2048"],
+  ["-tls1_3", "-groups", "ffdhe3072"],
 ];
 
 /** The version and cipher that were agreed on; null when the server refused. */

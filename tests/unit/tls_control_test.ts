@@ -106,7 +106,7 @@ test("only addresses of allowFrom may connect", async () => {
   await clients.dial(server);
 });
 
-test("client and server agree on X25519MLKEM768, so that recorded log-ins stay closed to quantum computers", async () => {
+test("client and server agree on AES-128-GCM and X25519MLKEM768, so that recorded log-ins stay closed to quantum computers", async () => {
   const server = await harness.server();
   const socket = connectTcp(server.server.port, "127.0.0.1");
   // a client's TLS in memory, whose bytes pass through our hands
@@ -123,6 +123,9 @@ test("client and server agree on X25519MLKEM768, so that recorded log-ins stay c
   await untilConnected(harness.clientOf((listener.address() as AddressInfo).port, server.data));
   listener.close();
   socket.destroy();
-  // ServerHello: extension key_share (51) begins with the group, 0x11ec (draft-ietf-tls-ecdhe-mlkem)
-  expect(Buffer.concat(spoken).subarray(0, 1400).toString("hex")).toMatch(/^160303.*0033046411ec0460/);
+  // ServerHello (RFC 8446, section 4.1.3): version, random, session ID, cipher 0x1301; extension key_share (51) begins
+  // with the group, 0x11ec (draft-ietf-tls-ecdhe-mlkem)
+  expect(Buffer.concat(spoken).subarray(0, 1400).toString("hex")).toMatch(
+    /^160303.{4}02.{6}0303.{64}20.{64}130100.*0033046411ec0460/,
+  );
 });
