@@ -157,8 +157,7 @@ export class AuditLog implements AuditSink {
         end = encoded.end;
       }
       const taken = this.#waiting.length;
-      appendWholly(fd, lines.join(""));
-      writeFileSync(this.#files.head, JSON.stringify(end), { mode: FILE_MODE });
+      appendWholly(fd, lines.join(""), () => writeHead(this.#files.head, end));
       this.#waiting = this.#waiting.slice(taken);
       this.#lost = 0;
       await syncData(fd);
@@ -250,12 +249,23 @@ export function readHead(path: string): ChainEnd | null {
   }
 }
 
-/** Appends everything or nothing: what a full disk took of it is cut off again. */
-function appendWholly(fd: number, text: string): void {
+/** The old one stays where there is no room for a new one. */
+function writeHead(path: string, end: ChainEnd): void {
+  writeFileSync(`${path}.new`, JSON.stringify(end), { mode: FILE_MODE });
+  renameSync(`${path}.new`, path);
+}
+
+/**
+ * Appends everything or nothing: what a full disk took of it is cut off again.
+ *
+ * @param finish belongs to it: lines whose end could not be noted would be written once more
+ */
+function appendWholly(fd: number, text: string, finish: () => void): void {
   const bytes = Buffer.from(text);
   const size = fstatSync(fd).size;
   try {
     for (let done = 0; done < bytes.length;) done += writeSync(fd, bytes, done);
+    finish();
   } catch (error) {
     ftruncateSync(fd, size);
     throw error;

@@ -1,5 +1,14 @@
 import { describe, expect, test } from "bun:test";
-import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  rmdirSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { ChainChecker, decodeAuditLine } from "../../lib/audit_chain.ts";
 import { type AuditEvent, auditActor } from "../../lib/audit_event.ts";
@@ -155,6 +164,23 @@ describe("AuditLog", () => {
       fields: { reason: "200 events were lost: no room for them" },
     });
     expect(readAuditLines(files)).toHaveLength(1_001);
+    expect(problems(files)).toEqual([]);
+  });
+
+  test("lines whose end cannot be noted are written once, when it can", async () => {
+    const files = place();
+    const { audit } = open(files, { retryMs: 20 });
+    audit.record(started("1"));
+    await audit.flush();
+    // what stands in the way of the head file
+    mkdirSync(`${files.head}.new`);
+    audit.record(started("2"));
+    await Bun.sleep(100);
+    expect(audit.failing).toBe(true);
+    expect(readAuditLines(files)).toHaveLength(1);
+    rmdirSync(`${files.head}.new`);
+    await audit.close();
+    expect(readAuditLines(files)).toHaveLength(2);
     expect(problems(files)).toEqual([]);
   });
 
