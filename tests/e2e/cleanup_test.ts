@@ -96,7 +96,7 @@ networkTest(
     const client = machine.start("client", [...argv, ...stateDir], { env: { OMAIL_PASSWORD: PASSWORD } });
     const status = () => machine.tryRun([executable("client"), "status", ...stateDir]);
     await until("the tunnel", timeoutSeconds(15), async () =>
-      (await status()).stdout.includes("connected") ? true : undefined,
+      /^state +connected$/m.test((await status()).stdout) ? true : undefined,
     );
     // it has something to say to nobody
     await server.stop();
