@@ -9,9 +9,9 @@
  * datagrams when losses are rare and apart, which the limit itself brings about, and of bursts when they come in bursts,
  * where it is what counts (RFC 5348, section 5, measures loss in events for the same reason). Only authentic counts
  * enter, both are cumulative, so a lost report costs nothing, and a record that was only late is taken back.
- * Two windows: a slow one whose mean decides, and a fast one that must be sure (mean less one standard deviation of
- * Poisson's law), so that loss is seen at once and a single lost record is not taken for it. A long run of datagrams without
- * a loss says that it is over before the slow window has forgotten it.
+ * A slow window's mean decides, and the newest reports with a few losses, which must be sure (mean less one standard
+ * deviation of Poisson's law), so that loss is seen at once and a single lost record is not taken for it. A long run of
+ * datagrams without a loss says that it is over before the slow window has forgotten it.
  *
  * **Rule.** TCP above sees a lost record as that many segments lost at once, and survives it if they are a small part of
  * its window, which is 1.22 / sqrt(p) segments at loss p (Mathis et al., 1997). So a record has at most a third of
@@ -28,7 +28,7 @@ import { HEADER_BYTES, MAX_PIECES, MAX_SEND_BYTES, recordLimitFor, TAG_BYTES } f
 import { ParityChoice } from "./parity_choice.ts";
 import { MAX_PARITY_GROUPS } from "./protocol.ts";
 
-/** Time constants of the two windows: loss shows in the fast one within a few reports, and is forgotten by the slow one. */
+/** Time constants: of what was lost, and of how fast datagrams are sent where that grows. */
 const FAST_MS = 250;
 const SLOW_MS = 1250;
 /**
@@ -36,6 +36,9 @@ const SLOW_MS = 1250;
  * new evidence, not by silence, or every burst after a pause would start with records too large.
  */
 const LONGEST_STEP_MS = 500;
+/** Of how many reports at most the newest losses are taken, and how many losses are enough. */
+const RECENT_REPORTS = 8;
+const ENOUGH_LOSSES = 8;
 /** What is believed before anything is known, 0.1 lost of 100: records of 12 datagrams, until the path shows better. */
 const PRIOR_LOST = 0.1;
 const PRIOR_DATAGRAMS = 100;
@@ -150,6 +153,35 @@ class LossWindow {
   }
 }
 
+/**
+ * Loss of the newest reports alone. When loss begins TCP slows down, and what was sent before outweighs what is sent now in
+ * any window of time; so the newest reports are taken until they have enough losses.
+ */
+class RecentLosses {
+  readonly #lost = new Float64Array(RECENT_REPORTS);
+  readonly #datagrams = new Float64Array(RECENT_REPORTS);
+  #next = 0;
+
+  add(lost: number, datagrams: number): void {
+    const at = this.#next++ % RECENT_REPORTS;
+    this.#lost[at] = lost;
+    this.#datagrams[at] = datagrams;
+  }
+
+  /** Loss events per datagram at least, one standard deviation of Poisson's law below the mean; 0 without enough losses. */
+  get sure(): number {
+    let lost = 0;
+    let datagrams = PRIOR_DATAGRAMS;
+    for (let back = 1; back <= RECENT_REPORTS; back++) {
+      const at = (this.#next - back + RECENT_REPORTS) % RECENT_REPORTS;
+      lost += this.#lost[at]!;
+      datagrams += this.#datagrams[at]!;
+      if (lost >= ENOUGH_LOSSES) return (lost - Math.sqrt(lost)) / datagrams;
+    }
+    return 0;
+  }
+}
+
 /** See the top of the file. */
 export class RecordLimit {
   readonly #cheapRecords: boolean;
@@ -158,6 +190,7 @@ export class RecordLimit {
   #allowed = recordDatagrams(PRIOR_LOST / PRIOR_DATAGRAMS, 0);
   readonly #fast = new LossWindow(FAST_MS);
   readonly #slow = new LossWindow(SLOW_MS);
+  readonly #recent = new RecentLosses();
   /** Datagrams since the last loss. */
   #cleanRun = 0;
   readonly #parity = new ParityChoice();
@@ -211,8 +244,13 @@ export class RecordLimit {
     if (!this.#parity.on) return most;
     const datagrams = Math.min(MAX_PIECES, Math.floor(MAX_SEND_BYTES / this.#maxDatagramBytes));
     // room for the parities of so large a record
-    const groups = Math.max(1, parityGroups(this.loss, datagrams));
+    const groups = Math.max(1, parityGroups(this.lossNow, datagrams));
     return Math.max(1, Math.min(most, datagrams - groups));
+  }
+
+  /** Loss events per datagram as they are now, 0 to 1: a path that has just become bad is not taken for a good one. */
+  get lossNow(): number {
+    return this.#estimate(0);
   }
 
   /** Share of datagrams lost lately, 0 to 1, as far as it can be told from records. */
@@ -270,8 +308,9 @@ export class RecordLimit {
     if (report.overloaded === true) return true;
     this.#fast.add(events, datagrams, elapsedMs);
     this.#slow.add(events, datagrams, elapsedMs);
+    this.#recent.add(events, datagrams);
     this.#cleanRun = lost + restored > 0 ? 0 : this.#cleanRun + datagrams;
-    this.#parity.reported(lost, restored, share, this.#slow.mean(0), elapsedMs, nowMs);
+    this.#parity.reported(lost, restored, share, this.lossNow, elapsedMs, nowMs);
     this.#adapt(elapsedMs);
     return true;
   }
@@ -297,7 +336,7 @@ export class RecordLimit {
   /** Shrinks at once, grows slowly. */
   #adapt(elapsedMs: number): void {
     const datagramsPerSecond = Math.max(this.#fast.datagramsPerSecond, this.#slow.datagramsPerSecond);
-    const estimate = this.#estimate();
+    const estimate = this.#estimate(PRIOR_LOST);
     const wanted = this.#parity.on
       ? parityDatagrams(estimate, datagramsPerSecond, this.#cheapRecords)
       : recordDatagrams(estimate, datagramsPerSecond, this.#cheapRecords);
@@ -306,11 +345,9 @@ export class RecordLimit {
   }
 
   /** Loss events per datagram. */
-  #estimate(): number {
-    const mean = this.#slow.mean(PRIOR_LOST);
-    const lost = Math.max(1, this.#fast.lost);
-    const sure = (lost - Math.sqrt(lost)) / (this.#fast.datagrams + PRIOR_DATAGRAMS);
-    return Math.min(1, Math.max(mean, sure), SURELY_OVER / this.#cleanRun);
+  #estimate(priorLost: number): number {
+    const mean = this.#slow.mean(priorLost);
+    return Math.min(1, Math.max(mean, this.#recent.sure), SURELY_OVER / this.#cleanRun);
   }
 
   /** Remembers that the records so far had the datagrams so far. The limit changes only here, so between two marks the mix is even. */

@@ -282,7 +282,7 @@ export class Session {
     const recordsSeen = this.outerPath.reported(message.recordsSeen, message.recordsExpected, nowMs);
     const taken = this.#limit.reported({ ...message, recordsSeen }, nowMs);
     this.parity = this.#limit.parity;
-    this.pathLoss = this.#limit.loss;
+    this.pathLoss = this.#limit.lossNow;
     if (taken && this.#path === "udp") this.recordLimit = this.#limit.limit;
     this.#measureLoss();
     return message.replyWanted;

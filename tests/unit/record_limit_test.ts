@@ -315,3 +315,27 @@ describe("RecordLimit.reported", () => {
     );
   });
 });
+
+test("loss that begins at full speed is seen at once, though TCP slows down to a hundredth of the datagrams", () => {
+  const limit = new RecordLimit(DATAGRAM_BYTES);
+  let [nowMs, recordsSeen, recordsExpected] = [0, 0, 0];
+  /** 100 ms of records of one datagram, of which so many are lost. */
+  const tenth = (records: number, lost: number): void => {
+    for (let i = 0; i < records; i++) limit.recordSent(1, false);
+    recordsExpected += records;
+    recordsSeen += records - lost;
+    nowMs += 100;
+    expect(limit.reported({ recordsSeen, recordsExpected, recordsRestored: 0 }, nowMs)).toBe(true);
+  };
+  for (let i = 0; i < 50; i++) tenth(25_000, 0);
+  expect(limit.lossNow).toBeLessThan(1e-5);
+  tenth(250, 4);
+  tenth(250, 4);
+  tenth(250, 4);
+  // of what was sent in the last second hardly one in ten thousand is lost, of what is sent now one in sixty
+  expect(limit.loss).toBeLessThan(2e-4);
+  expect(limit.lossNow).toBeGreaterThan(0.005);
+  expect(limit.parity).toBe(true);
+  for (let i = 0; i < 8; i++) tenth(25_000, 0);
+  expect(limit.lossNow).toBeLessThan(2e-4);
+});
