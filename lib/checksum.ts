@@ -9,16 +9,18 @@
 export function addWords(bytes: Uint8Array, start: number, end: number, sum: number): number {
   let even = 0;
   let odd = 0;
-  let i = start;
-  for (const last = end - 7; i < last; i += 8) {
+  // an index that the compiler takes for a float, as after a division, makes the loop seven times slower
+  let i = start | 0;
+  const to = end | 0;
+  for (const last = to - 7; i < last; i += 8) {
     even += bytes[i]! + bytes[i + 2]! + bytes[i + 4]! + bytes[i + 6]!;
     odd += bytes[i + 1]! + bytes[i + 3]! + bytes[i + 5]! + bytes[i + 7]!;
   }
-  for (; i + 1 < end; i += 2) {
+  for (; i + 1 < to; i += 2) {
     even += bytes[i]!;
     odd += bytes[i + 1]!;
   }
-  if (i < end) even += bytes[i]!;
+  if (i < to) even += bytes[i]!;
   return sum + even * 256 + odd;
 }
 
