@@ -102,13 +102,15 @@ const path = {
   pathMtu: v.nullable(count),
 };
 const transport = v.picklist(["udp", "tcp"]);
-const drops = v.record(v.string(), count);
+const counts = v.record(v.string(), count);
 
 // Fields that a newer program adds are kept out of the way, so that an older command can still read its status.
 const serverStatus = v.object({
   tun: v.string(),
   address: v.string(),
   uptimeSeconds: count,
+  startedAt: v.optional(count),
+  build: v.optional(v.object({ version: v.string(), commit: v.string() })),
   sessions: v.array(
     v.object({
       ...path,
@@ -134,8 +136,10 @@ const serverStatus = v.object({
   bans: v.optional(
     v.array(v.object({ subject: v.picklist(["address", "user"]), value: v.string(), secondsLeft: count })),
   ),
-  refusals: v.optional(drops),
-  totals: v.object({ ...traffic, drops }),
+  refusals: v.optional(counts),
+  events: v.optional(v.object({ logins: counts, loginMethods: counts, ends: counts, bans: counts })),
+  audit: v.optional(v.object({ written: counts, waiting: count, lost: count, failing: v.boolean() })),
+  totals: v.object({ ...traffic, drops: counts }),
 });
 
 const clientStatus = v.object({
@@ -148,7 +152,7 @@ const clientStatus = v.object({
   connectedAt: v.nullable(count),
   lastSeenAt: v.nullable(count),
   sessionId: v.nullable(count),
-  drops,
+  drops: counts,
 });
 
 /** @throws {OmailError} when the body is not a server's status */

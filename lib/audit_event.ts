@@ -6,7 +6,9 @@
  */
 
 /** How a client proved who it is. */
-export type LoginMethod = "password" | "certificate" | "password+certificate" | "resume";
+export const LOGIN_METHODS = ["password", "certificate", "password+certificate", "resume"] as const;
+
+export type LoginMethod = (typeof LOGIN_METHODS)[number];
 
 /** One event. `user` is a name as the client gave it; endpoints are `HOST:PORT`; counters are bytes and packets. */
 export type AuditEvent =
@@ -82,6 +84,26 @@ export type AuditEvent =
   | { readonly type: "chain-broken"; readonly expectedSeq: number; readonly expectedHash: string };
 
 export type AuditEventType = AuditEvent["type"];
+
+const EVERY_TYPE: Readonly<Record<AuditEventType, true>> = {
+  started: true,
+  stopped: true,
+  login: true,
+  refused: true,
+  disconnected: true,
+  admin: true,
+  ban: true,
+  unban: true,
+  revoked: true,
+  enrolled: true,
+  "token-reused": true,
+  alarm: true,
+  pruned: true,
+  "chain-broken": true,
+};
+
+/** All types of events. */
+export const AUDIT_EVENT_TYPES = Object.keys(EVERY_TYPE) as readonly AuditEventType[];
 
 /** Where events go. */
 export interface AuditSink {

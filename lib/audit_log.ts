@@ -28,6 +28,7 @@ import { CHAIN_START, type ChainEnd, decodeAuditLine, encodeAuditLine } from "./
 import type { AuditEvent, AuditSink } from "./audit_event.ts";
 import { errorCode, messageOf } from "./caught.ts";
 import type { Clock } from "./clock.ts";
+import { auditLineCounts, type AuditStatus } from "./event_counts.ts";
 import { withFileLock } from "./file_lock.ts";
 import type { Instance } from "./instance.ts";
 import { AUDIT_FILE_BYTES, AUDIT_FILES, AUDIT_RETRY_MS, AUDIT_WAITING_EVENTS } from "./limits.ts";
@@ -76,7 +77,11 @@ export class AuditLog implements AuditSink {
   readonly #files: AuditFiles;
   readonly #options: Required<AuditLogOptions>;
   #waiting: Waiting[] = [];
+  /** Lost events that no line tells of yet. */
   #lost = 0;
+  /** All of them. */
+  #lostEver = 0;
+  readonly #written = auditLineCounts();
   #failing = false;
   #writing: Promise<void> | null = null;
   #retry: ReturnType<typeof setTimeout> | null = null;
@@ -100,10 +105,21 @@ export class AuditLog implements AuditSink {
     return this.#failing;
   }
 
+  /** What was written since the start, and what waits. */
+  status(): AuditStatus {
+    return {
+      written: this.#written.snapshot(),
+      waiting: this.#waiting.length,
+      lost: this.#lostEver,
+      failing: this.#failing,
+    };
+  }
+
   record(event: AuditEvent): void {
     if (this.#waiting.length >= AUDIT_WAITING_EVENTS) {
       this.#waiting.shift();
       this.#lost += 1;
+      this.#lostEver += 1;
     }
     this.#waiting.push({ wallMs: this.#options.clock.wallMs(), event });
     if (!this.#failing) this.#start();
@@ -160,6 +176,7 @@ export class AuditLog implements AuditSink {
       appendWholly(fd, lines.join(""), () => writeHead(this.#files.head, end));
       this.#waiting = this.#waiting.slice(taken);
       this.#lost = 0;
+      for (const { event } of batch) this.#written.add(event.type);
       await syncData(fd);
       // only now that a line says so
       for (const path of doomed.paths) rmSync(path, { force: true });

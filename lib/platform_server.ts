@@ -27,8 +27,9 @@ import {
   loadServerAuth,
   loadServerSecret,
 } from "./server_identity.ts";
+import type { ServerStatus } from "./status.ts";
 import { UserFollower } from "./user_follower.ts";
-import { VERSION_TEXT } from "./version.ts";
+import { COMMIT, VERSION, VERSION_TEXT } from "./version.ts";
 
 /** What the command line hands in besides the configuration. */
 export interface ServerSurroundings {
@@ -48,7 +49,7 @@ export async function runServer(
 ): Promise<void> {
   let running: RunningServer | null = null;
   let policy: PolicyKeeper | null = null;
-  let audit: AuditSink | null = null;
+  let audit: AuditLog | null = null;
   let current = config;
   const reload = async (): Promise<string> => {
     if (running === null) throw new NotRunningError("Cannot reload: the server is still starting");
@@ -114,12 +115,17 @@ function fixedOptions({ listen, mtuBytes, keepaliveMs, handshakeRate }: ServerCo
 
 function adminHandlers(
   server: RunningServer,
-  audit: AuditSink,
+  audit: AuditLog,
   reload: () => Promise<string>,
   config: () => ServerConfig,
 ) {
+  const program = { startedAt: systemClock.wallMs(), build: { version: VERSION, commit: COMMIT } };
   return {
-    status: () => server.status(),
+    status: async (): Promise<ServerStatus> => ({
+      ...(await server.status()),
+      ...program,
+      audit: audit.status(),
+    }),
     kick: (request: KickRequest, actor: string) =>
       noted(audit, actor, "kick", JSON.stringify(request), kick(server, request)),
     unban: (request: UnbanRequest, actor: string) =>

@@ -10,7 +10,7 @@ import { type AccessList, makeAccessList } from "./access_list.ts";
 import { formatHostPort, type HostPort, parsePrefix } from "./address.ts";
 import { AddressPool } from "./address_pool.ts";
 import { type AuditSink, NO_AUDIT } from "./audit_event.ts";
-import type { GoodbyeCode, Hello } from "./control_message.ts";
+import type { Hello } from "./control_message.ts";
 import type {
   EpochKeys,
   FromDataPlane,
@@ -26,7 +26,14 @@ import type { Ban } from "./lockout.ts";
 import { LoginGuard, toBanStatus } from "./login_guard.ts";
 import { ResumeTokens } from "./resume_tokens.ts";
 import { ServerAccounts } from "./server_accounts.ts";
-import { loginMethod, recordBans, recordEnd, recordLogin, recordRefusal } from "./server_audit.ts";
+import {
+  leftBy,
+  ServerRecord,
+  type SessionEnd,
+  TAKEN_OVER,
+  TIMED_OUT,
+  TOKEN_REUSED,
+} from "./server_audit.ts";
 import {
   acceptsCertificates,
   PASSWORD_ONLY,
@@ -46,7 +53,7 @@ import {
   type ServerTimings,
 } from "./server_options.ts";
 import { type PolicyContext, ServerPolicy } from "./server_policy.ts";
-import { fieldsOf, ServerSessions, toSessionStatus } from "./server_sessions.ts";
+import { fieldsOf, logPath, ServerSessions, toSessionStatus } from "./server_sessions.ts";
 import { ServerUsers } from "./server_users.ts";
 import { StatsRequests } from "./stats_requests.ts";
 import type { ServerStatus } from "./status.ts";
@@ -71,6 +78,7 @@ class ControlServer implements RunningServer, ConnectionEvents {
   readonly #options: ServerOptions;
   readonly #timings: ServerTimings;
   readonly #audit: AuditSink;
+  readonly #record: ServerRecord;
   readonly #guard: LoginGuard;
   readonly #startedMs: number;
   readonly #users: ServerUsers;
@@ -85,8 +93,6 @@ class ControlServer implements RunningServer, ConnectionEvents {
   /** With what the users of the database have to prove. */
   #auth: ServerAuth = PASSWORD_ONLY;
   #lists: AccessList;
-  /** Log-ins that were refused. */
-  #refusals = 0;
   #drops: StatsReport["drops"] = {};
   #listener: ControlListener | null = null;
   #sweeper: ReturnType<typeof setInterval> | null = null;
@@ -96,6 +102,7 @@ class ControlServer implements RunningServer, ConnectionEvents {
     this.#current = options;
     this.#timings = { ...DEFAULT_SERVER_TIMINGS, ...options.timings };
     this.#audit = options.audit ?? NO_AUDIT;
+    this.#record = new ServerRecord(this.#audit, options.log);
     this.#startedMs = options.clock.monotonicMs();
     this.#lists = makeAccessList(options.allowFrom, options.denyFrom);
     const { handshakeRates, maxFailures } = this.#timings;
@@ -113,7 +120,7 @@ class ControlServer implements RunningServer, ConnectionEvents {
       dataPlane: options.dataPlane,
       clock: options.clock,
       log: options.log,
-      end: (session, { code, reason }) => this.#endSession(session, code, reason),
+      end: (session, ending) => this.#endSession(session, { ...ending, cause: "account" }),
       onNetworks: options.onNetworks ?? (() => undefined),
       onApplied: () => {
         this.#joinAuth();
@@ -141,7 +148,7 @@ class ControlServer implements RunningServer, ConnectionEvents {
         pushedConfig({ ...options, ...this.#current }, this.#timings, this.#accounts.routesOf(user)),
       membersChanged: () => this.#membersChanged(),
       tokenReused: (session, endpoint) => this.#tokenReused(session, endpoint),
-      takeOver: (session) => this.#endSession(session, "replaced", "A new log-in took the session's place"),
+      takeOver: (session) => this.#endSession(session, TAKEN_OVER),
     };
     this.done = this.#end.promise;
     // a caller that never looks at `done` must not be ended by it
@@ -192,14 +199,15 @@ class ControlServer implements RunningServer, ConnectionEvents {
       sessions: this.#sessions.all().map((session) => toSessionStatus(session, nowMs, clock.wallMs())),
       gone: this.#sessions.gone,
       bans: this.#guard.bans(nowMs).map((ban) => toBanStatus(ban, nowMs)),
-      refusals: { ...this.#listener?.failures, "log-in-refused": this.#refusals },
+      refusals: { ...this.#listener?.failures, "log-in-refused": this.#record.refusals },
+      events: this.#record.counts.snapshot(),
       totals: { ...this.#sessions.totals(), drops: this.#drops },
     };
   }
 
   lift(value: string): readonly Ban[] {
     const lifted = this.#guard.lift(value, this.#options.clock.monotonicMs());
-    for (const { subject, value: who } of lifted) this.#audit.record({ type: "unban", subject, value: who });
+    this.#record.lifted(lifted);
     return lifted;
   }
 
@@ -212,7 +220,7 @@ class ControlServer implements RunningServer, ConnectionEvents {
   kick(id: number, reason: string): boolean {
     const session = this.#sessions.find(id);
     if (session === undefined) return false;
-    this.#endSession(session, "refused", reason);
+    this.#endSession(session, { code: "refused", reason, cause: "kicked" });
     return true;
   }
 
@@ -245,7 +253,8 @@ class ControlServer implements RunningServer, ConnectionEvents {
   async stop(reason: string): Promise<void> {
     if (this.#sweeper !== null) clearInterval(this.#sweeper);
     this.#listener?.close();
-    for (const session of this.#sessions.all()) this.#endSession(session, "shutdown", reason);
+    const end = { code: "shutdown", reason, cause: "shutdown" } as const;
+    for (const session of this.#sessions.all()) this.#endSession(session, end);
     for (const connection of this.#connections) connection.close("shutdown", reason);
     await Promise.all([...this.#connections].map((connection) => connection.closed));
     await this.#stats.refresh();
@@ -308,7 +317,7 @@ class ControlServer implements RunningServer, ConnectionEvents {
     connection.openStream(dataPlane, session);
     log.info(isNew ? "client connected" : "client resumed its session", fieldsOf(session));
     this.#guard.succeeded(session.user, connection.remote.host);
-    recordLogin(this.#audit, session, loginMethod(session, hello));
+    this.#record.login(session, hello);
     return session;
   }
 
@@ -318,20 +327,17 @@ class ControlServer implements RunningServer, ConnectionEvents {
   }
 
   left(session: ConnectedSession, reason: string): void {
-    if (!this.#forget(session, "bye", `The client left: ${reason}`)) return;
-    this.#options.log.info("client left", { ...fieldsOf(session), reason });
+    if (this.#forget(session, leftBy(reason)))
+      this.#options.log.info("client left", { ...fieldsOf(session), reason });
   }
 
   refused(connection: ServerConnection, user: string, refusal: Refusal): void {
-    const { clock, log } = this.#options;
-    this.#refusals += 1;
-    const nowMs = clock.monotonicMs();
+    const nowMs = this.#options.clock.monotonicMs();
     const { host } = connection.remote;
-    // a ban is in the record once, not with every further knock
-    if (this.#guard.refusalFor(user, host, nowMs) !== null) return;
-    recordRefusal(this.#audit, user, connection.remote, refusal.reason);
-    if (refusal.guessed !== true) return;
-    recordBans(this.#audit, log, this.#guard.failed(user, host, nowMs));
+    const shutOut = this.#guard.refusalFor(user, host, nowMs) !== null;
+    this.#record.refused(user, connection.remote, refusal, shutOut);
+    if (shutOut || refusal.guessed !== true) return;
+    this.#record.banned(this.#guard.failed(user, host, nowMs));
   }
 
   lost(session: ConnectedSession, connection: ServerConnection): void {
@@ -362,7 +368,7 @@ class ControlServer implements RunningServer, ConnectionEvents {
     const hasPassword = (user: string): boolean => this.#users.has(user);
     for (const session of this.#sessions.all()) {
       const problem = proofsProblem(session, this.#auth, hasPassword, wallMs);
-      if (problem !== null) this.#endSession(session, "refused", problem);
+      if (problem !== null) this.#endSession(session, { code: "refused", reason: problem, cause: "proof" });
     }
   }
 
@@ -372,13 +378,14 @@ class ControlServer implements RunningServer, ConnectionEvents {
     this.#endUnproved();
     for (const session of this.#sessions.silent(clock.monotonicMs(), this.#timings.sessionTimeoutMs)) {
       log.info("session timed out", fieldsOf(session));
-      this.#endSession(session, "timeout", "Nothing was heard of the client");
+      this.#endSession(session, TIMED_OUT);
     }
   }
 
-  #endSession(session: ConnectedSession, code: GoodbyeCode, reason: string): void {
+  #endSession(session: ConnectedSession, end: SessionEnd): void {
     const { connection } = session;
-    if (!this.#forget(session, code, reason)) return;
+    if (!this.#forget(session, end)) return;
+    const { code, reason } = end;
     connection?.close(code, reason);
     if (code !== "timeout") this.#options.log.info("session ended", { ...fieldsOf(session), code, reason });
   }
@@ -393,17 +400,15 @@ class ControlServer implements RunningServer, ConnectionEvents {
 
   /** Both who have the token must log in anew: `bye` lets the client do so. */
   #tokenReused(session: ConnectedSession, endpoint: HostPort): void {
-    const fields = { user: session.user, session: session.id, endpoint: formatHostPort(endpoint) };
-    this.#options.log.warn("a resume token came a second time: its session ends", fields);
-    this.#audit.record({ type: "token-reused", ...fields });
-    this.#endSession(session, "bye", "The session's resume token was used twice: log in again");
+    this.#record.tokenReused(session, endpoint);
+    this.#endSession(session, TOKEN_REUSED);
   }
 
-  #forget(session: ConnectedSession, code: GoodbyeCode, reason: string): boolean {
+  #forget(session: ConnectedSession, end: SessionEnd): boolean {
     const wallMs = this.#options.clock.wallMs();
-    if (!this.#sessions.remove(session, reason, wallMs)) return false;
+    if (!this.#sessions.remove(session, end.reason, wallMs)) return false;
     session.connection?.stream?.close(true);
-    recordEnd(this.#audit, session, code, reason, wallMs);
+    this.#record.ended(session, end, wallMs);
     void this.#membersChanged();
     this.#tokens.forget(session.id);
     session.connection = null;
@@ -414,15 +419,10 @@ class ControlServer implements RunningServer, ConnectionEvents {
   // --- What the data plane tells ---
 
   #pathChanged(message: TransportMoved | PresenceChanged): void {
-    const { log } = this.#options;
     const session = this.#sessions.find(message.id);
     if (session === undefined) return;
-    const fields = fieldsOf(session);
-    if (message.kind === "transport-moved")
-      return log.info("path of the data changed", { ...fields, to: message.to });
-    session.alive = message.alive;
-    if (message.alive) return log.info("client is heard again", fields);
-    log.info("client is silent", { ...fields, seconds: (message.silentMs / 1000).toFixed(1) });
+    if (message.kind === "presence-changed") session.alive = message.alive;
+    logPath(this.#options.log, session, message);
   }
 
   #fromDataPlane(message: FromDataPlane): void {

@@ -9,8 +9,9 @@ import { type Address, formatHostPort, type HostPort } from "./address.ts";
 import type { AddressPool, Lease } from "./address_pool.ts";
 import { readUint32 } from "./bytes.ts";
 import type { ClientCertificate } from "./certificate_check.ts";
-import type { SessionStats } from "./data_plane_message.ts";
+import type { PresenceChanged, SessionStats, TransportMoved } from "./data_plane_message.ts";
 import type { RandomBytes } from "./handshake.ts";
+import type { Log } from "./log.ts";
 import { type GoneStatus, type SessionStatus, toPathStatus, type TrafficStatus } from "./status.ts";
 
 /** One client's session. `Connection` is what the caller uses to reach it. */
@@ -220,4 +221,16 @@ export function fieldsOf(session: ServerSession<unknown>) {
     endpoint: formatHostPort(session.controlEndpoint),
     addresses: session.lease.map((prefix) => prefix.address.text).join(","),
   };
+}
+
+/** Logs what the data plane says of the way to a client. */
+export function logPath(
+  log: Log,
+  session: ServerSession<unknown>,
+  message: TransportMoved | PresenceChanged,
+): void {
+  const fields = fieldsOf(session);
+  if (message.kind === "transport-moved") log.info("path of the data changed", { ...fields, to: message.to });
+  else if (message.alive) log.info("client is heard again", fields);
+  else log.info("client is silent", { ...fields, seconds: (message.silentMs / 1000).toFixed(1) });
 }

@@ -6,6 +6,7 @@
 
 import type { SessionStats, TransportName } from "./data_plane_message.ts";
 import type { DropReason } from "./errors.ts";
+import type { AuditStatus, EventStatus } from "./event_counts.ts";
 import { MAX_PLAINTEXT_BYTES } from "./limits.ts";
 
 /** Counters as seen from the program that prints them: `rx` came out of the tunnel's outer side. */
@@ -68,6 +69,9 @@ export interface ServerStatus {
   /** Where the server listens, `HOST:PORT`. */
   readonly address: string;
   readonly uptimeSeconds: number;
+  readonly startedAt?: number | undefined;
+  /** Of the program that runs. */
+  readonly build?: { readonly version: string; readonly commit: string } | undefined;
   readonly sessions: readonly SessionStatus[];
   /** Sessions that ended last, the newest first, and why. */
   readonly gone: readonly GoneStatus[];
@@ -75,6 +79,9 @@ export interface ServerStatus {
   readonly bans?: readonly BanStatus[] | undefined;
   /** Connections that did not become a session, since the start, by reason. */
   readonly refusals?: Readonly<Record<string, number>> | undefined;
+  /** Security events since the start. */
+  readonly events?: EventStatus | undefined;
+  readonly audit?: AuditStatus | undefined;
   /** Traffic of all sessions since the start, ended ones included; dropped packets by reason. */
   readonly totals: TrafficStatus & { readonly drops: Readonly<Partial<Record<DropReason, number>>> };
 }

@@ -32,10 +32,11 @@ const RANKS: readonly Rank[] = [
       "lib/caught.ts",
       "lib/bytes.ts",
       "lib/clock.ts",
+      "lib/audit_event.ts",
+      "lib/event_counts.ts",
       "lib/status.ts",
       "lib/host_plan.ts",
       "lib/version.ts",
-      "lib/audit_event.ts",
     ],
   },
   {

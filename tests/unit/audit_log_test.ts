@@ -155,9 +155,13 @@ describe("AuditLog", () => {
     const { audit } = open(files, { retryMs: 60_000 });
     for (let i = 0; i < 1_200; i++) audit.record(started("x"));
     await audit.flush();
+    expect(audit.status()).toMatchObject({ waiting: 1_000, lost: 200, failing: true });
+    expect(audit.status().written).toMatchObject({ started: 0, alarm: 0 });
     mkdirSync(join(directory, "state"));
     await audit.flush();
     await audit.close();
+    expect(audit.status()).toMatchObject({ waiting: 0, lost: 200, failing: false });
+    expect(audit.status().written).toMatchObject({ started: 1_000, alarm: 1 });
     const first = decodeAuditLine(readAuditLines(files)[0]!);
     expect(first).toMatchObject({
       type: "alarm",
@@ -178,8 +182,10 @@ describe("AuditLog", () => {
     await Bun.sleep(100);
     expect(audit.failing).toBe(true);
     expect(readAuditLines(files)).toHaveLength(1);
+    expect(audit.status().written).toMatchObject({ started: 1 });
     rmdirSync(`${files.head}.new`);
     await audit.close();
+    expect(audit.status().written).toMatchObject({ started: 2 });
     expect(readAuditLines(files)).toHaveLength(2);
     expect(problems(files)).toEqual([]);
   });

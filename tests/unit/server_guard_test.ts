@@ -39,9 +39,19 @@ test("wrong passwords shut an address out, everybody on it is told the same, and
   const told = await attempt("alice", new PasswordKeys(PASSWORD));
   expect(told).toMatch(/Too many failed log-ins from this address: try again in \d+ s/);
   expect(await attempt("nobody")).toMatch(/Too many failed log-ins from this address/);
-  const { bans, refusals } = await server.server.status();
+  const { bans, refusals, events } = await server.server.status();
   expect(bans).toMatchObject([{ subject: "address", value: "127.0.0.1" }]);
   expect(refusals).toMatchObject({ "log-in-refused": MAX_ADDRESS_FAILURES + 2 });
+  expect(events).toMatchObject({
+    logins: {
+      succeeded: 0,
+      "wrong-credentials": MAX_ADDRESS_FAILURES,
+      "shut-out": 2,
+      full: 0,
+      "not-allowed": 0,
+    },
+    bans: { address: 1, user: 0 },
+  });
   // the ban is in the record, further knocks are not
   const recorded = audit.events.map(({ type }) => type).join(" ");
   expect(recorded).toBe(`${"refused ".repeat(MAX_ADDRESS_FAILURES)}ban`);
@@ -54,6 +64,7 @@ test("a user with its own list gets in from there only, and is told why not", as
   const server = await harness.server({ users: [{ ...user, denyFrom: ["127.0.0.0/8"] }] });
   const client = harness.client(server);
   await expect(client.client.done).rejects.toThrow("This user may not log in from this address");
+  expect((await server.server.status()).events?.logins).toMatchObject({ "not-allowed": 1, succeeded: 0 });
   await server.server.reload({ users: [{ ...user, allowFrom: ["127.0.0.1/32"] }] });
   await untilConnected(harness.client(server));
 });
@@ -78,6 +89,12 @@ test("log-in, resumption, end: the record says who, how and how much", async () 
     { type: "login", user: "alice", method: "password", addresses: ["10.8.0.2", "fd00::2"] },
     { type: "disconnected", user: "alice", code: "bye", rxBytes: 0, txBytes: 0 },
   ]);
+  const { events } = await server.server.status();
+  expect(events).toMatchObject({
+    logins: { succeeded: 1 },
+    loginMethods: { password: 1, resume: 0 },
+    ends: { left: 1, shutdown: 0 },
+  });
 });
 
 test("each step has its own time: TLS, then the first message", async () => {
@@ -108,8 +125,9 @@ test("a token tried by two at once ends the session for both", async () => {
   const resume = { sessionId: config.sessionId, token: resumeToken, nextEpoch: 1 };
   const both = await Promise.all([clients.dial(server), clients.dial(server)]);
   await Promise.allSettled(both.map((connection) => logInOn(connection, { resume })));
-  const { sessions } = await server.server.status();
+  const { sessions, events } = await server.server.status();
   expect(sessions.map(({ id }) => id)).not.toContain(config.sessionId);
+  expect(events?.ends).toMatchObject({ "token-reused": 1 });
   expect(audit.events.filter(({ type }) => type === "token-reused")).toHaveLength(1);
 });
 
@@ -146,4 +164,19 @@ test("a whole log-in that was recorded on the wire and is sent again gets nowher
   }
   expect(server.data.of("add-session")).toHaveLength(1);
   await untilConnected(harness.client(server));
+});
+
+test("each end of a session is counted by its cause", async () => {
+  const user = { name: "alice", password: PASSWORD };
+  const server = await harness.server({ users: [user] });
+  const ends = async () => (await server.server.status()).events?.ends;
+  const connected = async (): Promise<void> => {
+    await untilConnected(harness.client(server));
+  };
+  await connected();
+  expect(server.server.kick((await server.server.status()).sessions[0]!.id, "enough")).toBeTrue();
+  expect(await ends()).toMatchObject({ kicked: 1, account: 0 });
+  await connected();
+  await server.server.reload({ users: [{ ...user, password: "another one" }] });
+  expect(await ends()).toMatchObject({ kicked: 1, account: 1, proof: 0 });
 });
