@@ -7,6 +7,7 @@ import { certCommand } from "./cert.ts";
 import { completeCommand } from "./complete.ts";
 import { downCommand } from "./down.ts";
 import { kickCommand } from "./kick.ts";
+import { metricsCommand } from "./metrics.ts";
 import { policyCommand } from "./policy.ts";
 import { profileCommand } from "./profile.ts";
 import { reloadCommand } from "./reload.ts";
@@ -26,6 +27,7 @@ const server: CommandDef = {
   subCommands: {
     run: runServerCommand,
     status: statusCommand("server"),
+    metrics: metricsCommand,
     cert: certCommand,
     profile: profileCommand,
     user: userCommand,
