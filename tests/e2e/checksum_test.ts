@@ -61,9 +61,9 @@ async function joinLan(network: Network): Promise<void> {
   ]);
 }
 
-/** Loses one in 200 of the tunnel's datagrams, both ways. */
+/** Loses one in 100 of the tunnel's datagrams, both ways. */
 async function makeLossy(network: Network): Promise<void> {
-  const drop = (field: string) => `udp ${field} 51820 numgen random mod 200 0 drop;`;
+  const drop = (field: string) => `udp ${field} 51820 numgen random mod 100 0 drop;`;
   await network.internet.nft(
     `table inet loss { chain pass { type filter hook forward priority 0; ${drop("dport")} ${drop("sport")} }\n}`,
   );
@@ -115,6 +115,6 @@ networkTest(
     }
     console.log(`record limits on the way: ${limits.join(", ")} bytes`);
     // the kernel's super-packets have up to 62,000 bytes
-    expect(Math.min(...limits)).toBeLessThan(30_000);
+    expect(Math.min(...limits)).toBeLessThan(50_000);
   },
 );
