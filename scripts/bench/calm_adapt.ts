@@ -17,8 +17,11 @@ const LOSS_FROM_S = 6;
 const LOSS_TO_S = 14;
 const END_S = 28;
 const SAMPLE_MS = 100;
-/** Expected lost datagrams of a record that is not too large for the loss: DESIGN.md has n * p under 0.1. */
-const DATAGRAMS_AT_LOSS = 0.1 / (LOSS_PERCENT / 100);
+/**
+ * Datagrams of a record that is not too large for the loss: with parity it is lost when two of them are, and with n of them that
+ * happens to n^2 p^2 / 2 of the records, here one in twenty.
+ */
+const DATAGRAMS_AT_LOSS = Math.floor(Math.sqrt(2 / 20) / (LOSS_PERCENT / 100));
 const DATAGRAM_BYTES = 1_452;
 const ADAPTED_BYTES = DATAGRAMS_AT_LOSS * DATAGRAM_BYTES;
 const RECOVERED = 0.9;
@@ -29,7 +32,7 @@ export const adapt: Scenario = {
   about:
     `One TCP upload of ${END_S} s; from ${LOSS_FROM_S} s to ${LOSS_TO_S} s, ${LOSS_PERCENT} % of the outer datagrams are lost each way. ` +
     `Adapted is when the client's record limit is at most ${ADAPTED_BYTES.toLocaleString("en-US")} bytes ` +
-    "(a tenth of the records lost), recovered when it is nine tenths of what it was before; the limit is asked of the running client ten times a second.",
+    "(one record in twenty lost, with its parity), recovered when it is nine tenths of what it was before; the limit is asked of the running client ten times a second.",
   columns: {
     adapted: "adapted after (s)",
     recovered: "recovered after (s)",
