@@ -40,7 +40,7 @@ export function formatClientStatus(status: ClientStatus, now: number): string {
     ["received", `${formatBytes(status.rxBytes)} (${status.rxPackets} packets)`],
     ["sent", `${formatBytes(status.txBytes)} (${status.txPackets} packets)`],
     ["round trip", formatRtt(status.rttMs)],
-    ["loss", `${status.lossPercent} %`],
+    ["loss", formatPercent(status.lossPercent)],
     ["path MTU", formatPathMtu(status)],
   ]);
   const remarks: string[] = [];
@@ -49,7 +49,7 @@ export function formatClientStatus(status: ClientStatus, now: number): string {
     remarks.push("The connection was lost; routes stay in place until it is back");
   if (status.reason !== null) remarks.push(`Not connected because: ${status.reason}`);
   if (status.lossPercent >= LOSS_REMARK_PERCENT)
-    remarks.push(`The path loses ${status.lossPercent} % of the records`);
+    remarks.push(`The path loses ${formatPercent(status.lossPercent)} of the records`);
   return head + health([...remarks, ...dropRemark(status.drops)]);
 }
 
@@ -80,9 +80,14 @@ function sessionRow(session: SessionStatus, now: number): string[] {
     formatBytes(session.rxBytes),
     formatBytes(session.txBytes),
     formatRtt(session.rttMs),
-    `${session.lossPercent} %`,
+    formatPercent(session.lossPercent),
     formatPathMtu(session),
   ];
+}
+
+/** One decimal at most: `3 %`, `0.6 %`. */
+function formatPercent(percent: number): string {
+  return `${Number(percent.toFixed(1))} %`;
 }
 
 function sessionRemarks(session: SessionStatus, now: number): string[] {
@@ -91,7 +96,9 @@ function sessionRemarks(session: SessionStatus, now: number): string[] {
   if (session.state === "silent")
     remarks.push(`Session ${session.id} (${session.user}) is silent for ${formatSpan(silentMs)}`);
   if (session.lossPercent >= LOSS_REMARK_PERCENT) {
-    remarks.push(`Session ${session.id} (${session.user}) loses ${session.lossPercent} % of its records`);
+    remarks.push(
+      `Session ${session.id} (${session.user}) loses ${formatPercent(session.lossPercent)} of its records`,
+    );
   }
   return remarks;
 }

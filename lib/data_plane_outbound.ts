@@ -20,6 +20,7 @@ import type { Clock } from "./clock.ts";
 import type { DropCounter } from "./drop_counter.ts";
 import type { Engine } from "./engine.ts";
 import {
+  datagramsPerSend,
   HEADER_BYTES,
   MAX_MTU_BYTES,
   MAX_PIECES,
@@ -457,6 +458,6 @@ export class Outbound {
 /** Groups of pieces to send parity for: as many as the path asks for, and as still leave by one send. */
 function parityGroupsFor(session: Session, pieces: number, datagramBytes: number): number {
   if (pieces === 1 || !session.parity) return 0;
-  const most = Math.min(MAX_PIECES, Math.floor(MAX_SEND_BYTES / datagramBytes));
-  return Math.max(0, Math.min(parityGroups(session.pathLoss, pieces), most - pieces));
+  const room = datagramsPerSend(datagramBytes) - pieces;
+  return Math.max(0, Math.min(parityGroups(session.pathLoss, pieces), room));
 }

@@ -37,6 +37,11 @@ export const MAX_PLAINTEXT_BYTES = MAX_RECORD_BYTES - TAG_BYTES;
 /** Largest super-packet asked of the kernel, a little under 64 KB: with its headers it still fits one send. */
 const GSO_MAX_BYTES = 62_000;
 
+/** Datagrams of one size that leave by one send, parities among them. */
+export function datagramsPerSend(datagramBytes: number): number {
+  return Math.min(MAX_PIECES, Math.floor(MAX_SEND_BYTES / datagramBytes));
+}
+
 /** Largest plaintext whose record fits MAX_PIECES datagrams of at most `maxDatagramBytes`. */
 export function recordLimitFor(maxDatagramBytes: number): number {
   return Math.min(MAX_PLAINTEXT_BYTES, MAX_PIECES * (maxDatagramBytes - HEADER_BYTES) - TAG_BYTES);

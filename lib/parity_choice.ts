@@ -45,8 +45,8 @@ export class ParityChoice {
    *
    * @param lost records lost since the report before; negative when some came after all
    * @param restored records that lost a datagram and were restored since then
-   * @param share of the datagrams sent meanwhile that belong to records with parity, 0 to 1
-   * @param loss datagrams lost lately, 0 to 1
+   * @param share of the reported records' datagrams that belong to records with parity, 0 to 1
+   * @param loss loss events per datagram as they are now, 0 to 1
    * @param elapsedMs since the report before
    */
   reported(

@@ -24,7 +24,7 @@
  */
 
 import type { Keepalive } from "./keepalive.ts";
-import { HEADER_BYTES, MAX_PIECES, MAX_SEND_BYTES, recordLimitFor, TAG_BYTES } from "./limits.ts";
+import { datagramsPerSend, HEADER_BYTES, recordLimitFor, TAG_BYTES } from "./limits.ts";
 import { ParityChoice } from "./parity_choice.ts";
 import { MAX_PARITY_GROUPS } from "./protocol.ts";
 
@@ -242,7 +242,7 @@ export class RecordLimit {
     const largest = recordLimitFor(this.#maxDatagramBytes) + TAG_BYTES;
     const most = Math.ceil(largest / (this.#maxDatagramBytes - HEADER_BYTES));
     if (!this.#parity.on) return most;
-    const datagrams = Math.min(MAX_PIECES, Math.floor(MAX_SEND_BYTES / this.#maxDatagramBytes));
+    const datagrams = datagramsPerSend(this.#maxDatagramBytes);
     // room for the parities of so large a record
     const groups = Math.max(1, parityGroups(this.lossNow, datagrams));
     return Math.max(1, Math.min(most, datagrams - groups));

@@ -82,7 +82,7 @@ export class Session {
   recordLimit: number;
   /** Send parity along with each record; moves with the limit. */
   parity = false;
-  /** Datagrams lost lately on the way to the peer, 0 to 1. */
+  /** Loss events per datagram on the way to the peer, as they are now, 0 to 1. */
   pathLoss = 0;
   /** Records opened of which a datagram was lost and restored. */
   recordsRestored = 0;

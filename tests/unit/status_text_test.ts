@@ -102,17 +102,19 @@ describe("formatClientStatus()", () => {
       ...client,
       state: "reconnecting",
       reason: "the server does not answer",
-      lossPercent: 3,
+      lossPercent: 100 / 33,
       connectedAt: null,
       rttMs: null,
       pathMtu: null,
     } as const;
     const text = formatClientStatus(lost, NOW);
     expect(text).toContain("round trip  unknown\n");
+    expect(text).toContain("loss        3 %\n");
+    expect(formatClientStatus({ ...lost, lossPercent: 100 / 156 }, NOW)).toContain("loss        0.6 %\n");
     expect(text).toContain("path MTU    unknown\n");
     expect(text).toContain("# The connection was lost");
     expect(text).toContain("# Not connected because: the server does not answer\n");
-    expect(text).toContain("# The path loses 3 %");
+    expect(text).toContain("# The path loses 3 % of the records");
   });
 });
 
