@@ -6,11 +6,14 @@
  * instead, where their results arrive, and each result begins the next turn. Messages of the control plane and timers
  * need the event loop, too: it gets a turn when the eventfd says that a message was posted, and every YIELD_MS. What
  * rate-limited sessions wait for comes more often than that, so the loop sees to it itself.
+ *
+ * A wait for an answer gives the processor away between two looks, and once before the first: the peer's process, the
+ * program that is to answer or the one that is answered may have been woken on this very processor.
  */
 
 import { BusyWait } from "./busy_wait.ts";
 import type { DataLoop, Ways } from "./data_loop.ts";
-import { type Pointer, ptr } from "./libc.ts";
+import { type Pointer, ptr, yieldProcessor } from "./libc.ts";
 import { poll, POLLIN, POLLOUT, read } from "./libc_linux.ts";
 import type { LinuxPacketDevice } from "./tun_linux.ts";
 import type { PollDatagramSocket } from "./udp_poll.ts";
@@ -38,6 +41,10 @@ export class PollDataLoop implements DataLoop {
   readonly #fdsAddress: number;
   readonly #busyWait = new BusyWait();
   #ways: Ways | null = null;
+  /** Whether it is worth a look: not when poll(2) has just said that there is nothing. */
+  #socketHas = true;
+  #tunHas = true;
+  #wasAsleep = false;
   #scheduled = false;
   #stopped = false;
 
@@ -87,6 +94,7 @@ export class PollDataLoop implements DataLoop {
     const { engine, inbound, outbound } = this.#ways!;
     const untilMs = performance.now() + YIELD_MS;
     while (!this.#stopped) {
+      const wasAsleep = this.#wasAsleep;
       const moved = this.step();
       if (engine.inFlight > 0) return;
       const nowMs = performance.now();
@@ -94,25 +102,31 @@ export class PollDataLoop implements DataLoop {
       inbound.gate.releaseDue(nowMs);
       outbound.gate.releaseDue(nowMs);
       if (nowMs >= untilMs) return this.#schedule();
-      if (!moved && !this.#busyWait.goesOn(nowMs) && this.#sleep(untilMs)) return this.#schedule();
+      if ((!moved || wasAsleep) && this.#busyWait.goesOn(nowMs)) yieldProcessor();
+      else if (!moved && this.#sleep(untilMs)) return this.#schedule();
     }
   }
 
   /** Takes in what the socket has, then what the TUN has. @returns whether there was something */
   step(): boolean {
-    const received = this.#takeDatagrams();
-    const read = this.#takePackets();
+    const received = this.#socketHas && this.#takeDatagrams();
+    // what was received may be answered by this machine at once
+    const read = (received || this.#tunHas) && this.#takePackets();
+    this.#socketHas = true;
+    this.#tunHas = true;
+    this.#wasAsleep = false;
     if (received) this.#busyWait.end();
-    // an engine with threads of its own needs the other core more than a wait does
+    // an engine with threads of its own has its own wait
     if (read && this.#ways!.engine.name === "sync") this.#busyWait.begin(performance.now());
     return received || read;
   }
 
   #takeDatagrams(): boolean {
     for (let i = 0; i < RECEIVES_PER_TURN; i++) {
-      if (this.#udp.receive()) continue;
+      const received = this.#udp.receive();
+      if (received && !this.#udp.isDrained) continue;
       this.#ways!.inbound.receivedAll();
-      return i > 0;
+      return received || i > 0;
     }
     return true;
   }
@@ -123,6 +137,7 @@ export class PollDataLoop implements DataLoop {
       const bytes = outbound.hasRoom ? this.#tun.readAvailable() : 0;
       if (bytes === 0) return i > 0;
       outbound.packets(this.#tun.readBuffer, 0, bytes);
+      if (this.#tun.isDrained) break;
     }
     return true;
   }
@@ -135,6 +150,9 @@ export class PollDataLoop implements DataLoop {
     const wakeMs = Math.min(untilMs, inbound.gate.dueMs, outbound.gate.dueMs);
     const timeoutMs = Math.max(1, Math.ceil(wakeMs - performance.now()));
     if (poll(this.#fdsAddress as Pointer, POLLFDS, timeoutMs) <= 0) return wakeMs === untilMs;
+    this.#wasAsleep = true;
+    this.#tunHas = this.#fds[TUN * 2 + 1]! >>> 16 !== 0;
+    this.#socketHas = this.#fds[UDP * 2 + 1]! >>> 16 !== 0;
     if (outbound.isBlocked && ((this.#fds[UDP * 2 + 1]! >>> 16) & POLLOUT) !== 0) this.#udp.drain();
     if (this.#fds[WAKE * 2 + 1]! >>> 16 === 0) return false;
     read(this.#wakeFd, (this.#fdsAddress + POLLFDS * POLLFD_BYTES) as Pointer, 8);

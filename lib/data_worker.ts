@@ -7,6 +7,7 @@ import { EventDataLoop } from "./data_loop_events.ts";
 import { PollDataLoop } from "./data_loop_poll.ts";
 import type { Engine } from "./engine.ts";
 import { openEngine } from "./engines.ts";
+import { yieldProcessor } from "./libc.ts";
 import { selfTest } from "./self_test.ts";
 import { LinuxPacketDevice } from "./tun_linux.ts";
 import { type BunDatagramSocket, openUdp } from "./udp_bun.ts";
@@ -24,7 +25,7 @@ function emit(message: FromDataPlane): void {
 
 async function start(message: StartData): Promise<void> {
   try {
-    const engine = openEngine(message.engine);
+    const engine = openEngine(message.engine, yieldProcessor);
     const udp = await openUdp(message.bind);
     const started = await assemble(message, udp, engine);
     started.ready();

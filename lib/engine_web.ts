@@ -27,9 +27,18 @@ export class WebEngine implements Engine {
     tagLength: TAG_BYTES * 8,
   };
 
-  readonly #hotWait = new HotWait();
+  readonly #hotWait: HotWait;
   #told: (() => void) | null = null;
   #inFlight = 0;
+
+  /** @param yieldProcessor lets the crypto threads use this thread's processor: sched_yield(2) */
+  constructor(yieldProcessor: () => void) {
+    this.#hotWait = new HotWait({
+      nowMs: () => performance.now(),
+      nextTurn: (turn) => void setImmediate(turn),
+      yieldProcessor,
+    });
+  }
 
   get inFlight(): number {
     return this.#inFlight;

@@ -5,7 +5,11 @@ import type { Engine } from "./engine.ts";
 import { SyncEngine } from "./engine_sync.ts";
 import { WebEngine } from "./engine_web.ts";
 
-/** A new engine; each data plane has its own. */
-export function openEngine(name: EngineName): Engine {
-  return name === "sync" ? new SyncEngine() : new WebEngine();
+/**
+ * A new engine; each data plane has its own.
+ *
+ * @param yieldProcessor lets other threads use this thread's processor: sched_yield(2)
+ */
+export function openEngine(name: EngineName, yieldProcessor: () => void): Engine {
+  return name === "sync" ? new SyncEngine() : new WebEngine(yieldProcessor);
 }

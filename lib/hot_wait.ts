@@ -3,9 +3,11 @@
  *
  * Web Crypto answers from another thread. An event loop that sleeps meanwhile must be woken by the kernel, which costs
  * more than the sealing itself: four such waits are a fifth of a ping's round trip. A loop that keeps turning sees the
- * answer at once. Under load the processor has better things to do: so only a record that is alone is waited for, not
- * while bulk traffic flows (its acknowledgements are small records, too), and for a bounded time. Where many processes share
- * few cores the crypto threads do not get to work while we wait: then waits end without a result, and are given up.
+ * answer at once. It gives its processor away between two turns: the thread it waits for may have been put on the same one
+ * (in a virtual machine a sleeping processor counts as taken, so the kernel does that even where another one is idle),
+ * and would otherwise wait for the end of our wait. Under load the processor has better things to do: so only a record
+ * that is alone is waited for, not while bulk traffic flows (its acknowledgements are small records, too), and for a
+ * bounded time. Waits that end without a result are given up.
  */
 
 import { BusyWait } from "./busy_wait.ts";
@@ -16,23 +18,37 @@ const SMALL_RECORD_BYTES = 2_048;
 /** How long after a larger record the traffic counts as bulk. */
 const BULK_MS = 5;
 
+/** What a wait needs of the machine. */
+export interface Surroundings {
+  nowMs(): number;
+  /** Calls `turn` in the next turn of the event loop. */
+  nextTurn(turn: () => void): void;
+  /** Lets others use this processor. */
+  yieldProcessor(): void;
+}
+
 /** One per data plane; both directions report to it. */
 export class HotWait {
   #inFlight = 0;
   #turning = false;
   readonly #wait = new BusyWait();
+  readonly #machine: Surroundings;
   #bulkUntilMs = 0;
+
+  constructor(machine: Surroundings) {
+    this.#machine = machine;
+  }
 
   /** A record of `bytes` went to the crypto threads. */
   started(bytes: number): void {
     const alone = ++this.#inFlight === 1;
-    const nowMs = performance.now();
+    const nowMs = this.#machine.nowMs();
     if (bytes > SMALL_RECORD_BYTES) this.#bulkUntilMs = nowMs + BULK_MS;
     if (!alone || this.#turning || nowMs < this.#bulkUntilMs) return;
     this.#wait.begin(nowMs);
     if (!this.#wait.goesOn(nowMs)) return;
     this.#turning = true;
-    setImmediate(this.#turn);
+    this.#machine.nextTurn(this.#turn);
   }
 
   /** A record came back. */
@@ -42,7 +58,8 @@ export class HotWait {
   }
 
   readonly #turn = (): void => {
-    if (this.#inFlight === 1 && this.#wait.goesOn(performance.now())) setImmediate(this.#turn);
+    this.#machine.yieldProcessor();
+    if (this.#inFlight === 1 && this.#wait.goesOn(this.#machine.nowMs())) this.#machine.nextTurn(this.#turn);
     else this.#turning = false;
   };
 }

@@ -14,6 +14,7 @@ export { ptr, type Pointer };
 const SYMBOLS = {
   open: { args: [FFIType.ptr, FFIType.i32], returns: FFIType.i32 },
   close: { args: [FFIType.i32], returns: FFIType.i32 },
+  sched_yield: { args: [], returns: FFIType.i32 },
   flock: { args: [FFIType.i32, FFIType.i32], returns: FFIType.i32 },
   write: { args: [FFIType.i32, FFIType.ptr, FFIType.u64_fast], returns: FFIType.i64_fast },
   setsockopt: {
@@ -56,6 +57,11 @@ const errnoLibrary = openLibrary({ [ERRNO_SYMBOL]: { args: [], returns: FFIType.
 export function errno(): number {
   const location = errnoLibrary[ERRNO_SYMBOL]!() as Pointer;
   return peek.i32(location, 0);
+}
+
+/** Lets other threads that wait for this thread's processor run: sched_yield(2). */
+export function yieldProcessor(): void {
+  libc.sched_yield();
 }
 
 /** flock(2): exclusive, without waiting (sys/file.h; the numbers are those of Linux and macOS). */

@@ -76,12 +76,11 @@ const SOCKET_SYMBOLS = openLibrary({
   },
   eventfd: { args: [FFIType.u32, FFIType.i32], returns: FFIType.i32 },
   socketpair: { args: [FFIType.i32, FFIType.i32, FFIType.i32, FFIType.ptr], returns: FFIType.i32 },
-  sched_yield: { args: [], returns: FFIType.i32 },
   dup: { args: [FFIType.i32], returns: FFIType.i32 },
 });
 
-/** poll(2), read(2), recvmmsg(2), recvmsg(2), sendmsg(2), getsockopt(2), eventfd(2), socketpair(2), sched_yield(2), dup(2). */
-export const { poll, read, recvmmsg, recvmsg, sendmsg, getsockopt, eventfd, socketpair, sched_yield, dup } =
+/** poll(2), read(2), recvmmsg(2), recvmsg(2), sendmsg(2), getsockopt(2), eventfd(2), socketpair(2), dup(2). */
+export const { poll, read, recvmmsg, recvmsg, sendmsg, getsockopt, eventfd, socketpair, dup } =
   SOCKET_SYMBOLS;
 
 export const POLLIN = 0x001;

@@ -13,6 +13,7 @@ import { DataPlane } from "./data_plane.ts";
 import type { DataLoop } from "./data_loop.ts";
 import type { EngineName, StartData } from "./data_plane_message.ts";
 import { openEngine } from "./engines.ts";
+import { yieldProcessor } from "./libc.ts";
 import { SystemError } from "./errors.ts";
 import { DEFAULT_MTU_BYTES, RECORD_OVERHEAD_BYTES, VNET_HEADER_BYTES } from "./limits.ts";
 import { openMemoryEnds, openPollEnds, type TestEnd } from "./self_test_ends.ts";
@@ -103,7 +104,7 @@ function openPlane(
     end.tun,
     end.udp,
     loop,
-    openEngine(engineName),
+    openEngine(engineName, yieldProcessor),
     systemClock,
     () => undefined,
   );

@@ -6,7 +6,7 @@
  */
 
 import { PrivilegeError, SystemError, UsageError } from "./errors.ts";
-import { cString, errno, errnoName, libc, type Pointer, ptr } from "./libc.ts";
+import { cString, errno, errnoName, libc, type Pointer, ptr, yieldProcessor } from "./libc.ts";
 import {
   IFF_NO_PI,
   IFF_TUN,
@@ -20,7 +20,6 @@ import {
   O_NONBLOCK,
   O_RDWR,
   read,
-  sched_yield,
   TUN_F_CSUM,
   TUN_F_TSO4,
   TUN_F_TSO6,
@@ -150,6 +149,8 @@ export class LinuxPacketDevice implements PacketDevice {
   readonly fd: number;
   /** What {@link readAvailable} filled. */
   readonly readBuffer = new Uint8Array(READ_BYTES);
+  /** The last {@link readAvailable} found the queue empty in the end. */
+  isDrained = false;
   readonly #readAddress: number = ptr(this.readBuffer);
   #writeBuffer: Uint8Array | null = null;
   #writeAddress = 0;
@@ -168,9 +169,13 @@ export class LinuxPacketDevice implements PacketDevice {
    */
   readAvailable(): number {
     let end = 0;
+    this.isDrained = false;
     for (let packets = 0; packets < READ_PACKETS && end < READ_UNTIL_BYTES; packets++) {
       const count = read(this.fd, (this.#readAddress + end) as Pointer, PACKET_ROOM_BYTES);
-      if (count <= 0) break;
+      if (count <= 0) {
+        this.isDrained = true;
+        break;
+      }
       end += count;
     }
     return end;
@@ -181,7 +186,7 @@ export class LinuxPacketDevice implements PacketDevice {
       this.#writeBuffer = bytes;
       this.#writeAddress = ptr(bytes);
     }
-    if (length < SMALL_PACKET_BYTES && ++this.#smallWrites % YIELD_AFTER_PACKETS === 0) sched_yield();
+    if (length < SMALL_PACKET_BYTES && ++this.#smallWrites % YIELD_AFTER_PACKETS === 0) yieldProcessor();
     const count = Number(libc.write(this.fd, (this.#writeAddress + offset) as Pointer, length));
     return count === length ? 0 : errno();
   }

@@ -145,6 +145,11 @@ export class PollDatagramSocket implements DatagramSocket {
     this.#close();
   }
 
+  /** The last {@link receive} is known to have emptied the socket. */
+  get isDrained(): boolean {
+    return this.#receiver.isDrained;
+  }
+
   /**
    * Hands what one call gives to the receiver.
    *

@@ -41,6 +41,8 @@ export class DatagramReceiver {
   datagrams: ReceiveDatagrams | null = null;
   /** Takes records that came whole. */
   record: ReceiveRecord | null = null;
+  /** The last {@link receive} is known to have emptied the socket: it had room for more than there was. */
+  isDrained = false;
   lastError: string | null = null;
   readonly #fd: number;
   readonly #arena = new Uint8Array(ARENA_BYTES);
@@ -74,6 +76,7 @@ export class DatagramReceiver {
   }
 
   #receiveOne(): boolean {
+    this.isDrained = false;
     this.#words[NAME_LENGTH / 4] = SOCKADDR_IN6_BYTES;
     const length = recvmsg(this.#fd, this.#address as Pointer, 0);
     if (length < 0) return this.#failed("recvmsg");
@@ -106,6 +109,7 @@ export class DatagramReceiver {
     const batch = this.#batch;
     const count = recvmmsg(this.#fd, batch.address, batch.messages, 0, null);
     if (count < 0) return this.#failed("recvmmsg");
+    this.isDrained = count < batch.messages;
     const longest = batch.take(count, this.datagrams, this.record);
     // joined after all, or larger than what came before
     if (longest > HEADER_BYTES + batch.pieceBytes) this.#loneReceives = 0;

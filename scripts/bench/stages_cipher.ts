@@ -3,6 +3,7 @@
 import type { EngineName } from "../../lib/data_plane_message.ts";
 import type { Engine, RecordJob, RecordKey } from "../../lib/engine.ts";
 import { openEngine } from "../../lib/engines.ts";
+import { yieldProcessor } from "../../lib/libc.ts";
 import { KEY_BYTES, NONCE_SALT_BYTES, TAG_BYTES } from "../../lib/limits.ts";
 import { headerOf, sizeText } from "./stage_packets.ts";
 import type { Stage } from "./stopwatch.ts";
@@ -20,7 +21,7 @@ export async function cipherStages(): Promise<readonly Stage[]> {
   const seals: Stage[] = [];
   const opens: Stage[] = [];
   for (const [name, label] of Object.entries(ENGINES) as [EngineName, string][]) {
-    const engine = openEngine(name);
+    const engine = openEngine(name, yieldProcessor);
     const key = engine.prepareKey(webKey);
     for (const size of SIZES) {
       seals.push(seal(engine, label, key, size));

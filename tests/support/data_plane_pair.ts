@@ -6,6 +6,7 @@ import { EventDataLoop } from "../../lib/data_loop_events.ts";
 import { DataPlane } from "../../lib/data_plane.ts";
 import type { EngineName, FromDataPlane, SessionStats, StatsReport } from "../../lib/data_plane_message.ts";
 import { openEngine } from "../../lib/engines.ts";
+import { yieldProcessor } from "../../lib/libc.ts";
 import { MAX_MTU_BYTES } from "../../lib/limits.ts";
 import { MemoryPacketDevice } from "../../lib/tun_memory.ts";
 import { type MemoryDatagramSocket, MemoryNetwork } from "../../lib/udp_memory.ts";
@@ -226,7 +227,7 @@ export class DataPlanePair {
       keepaliveMs: 10_000,
     } as const;
     const loop = new EventDataLoop(tun, udp);
-    const engine = openEngine(this.#engine);
+    const engine = openEngine(this.#engine, yieldProcessor);
     const plane = new DataPlane(start, tun, udp, loop, engine, this.clock, (message) => said.push(message));
     plane.ready();
     plane.run();

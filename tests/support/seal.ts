@@ -3,12 +3,13 @@
 import type { Engine, RecordJob } from "../../lib/engine.ts";
 import { SyncEngine } from "../../lib/engine_sync.ts";
 import { WebEngine } from "../../lib/engine_web.ts";
+import { yieldProcessor } from "../../lib/libc.ts";
 import { concatBytes } from "../../lib/bytes.ts";
 import { HEADER_BYTES } from "../../lib/limits.ts";
 
 /** Both engines, for `test.each`. */
 export const ENGINES: readonly (readonly [string, () => Engine])[] = [
-  ["web", () => new WebEngine()],
+  ["web", () => new WebEngine(yieldProcessor)],
   ["sync", () => new SyncEngine()],
 ];
 
@@ -36,7 +37,7 @@ export function sealRecord(
   header: Uint8Array<ArrayBuffer>,
   offset: number,
   plaintext: Uint8Array<ArrayBuffer>,
-  engine: Engine = new WebEngine(),
+  engine: Engine = new WebEngine(yieldProcessor),
 ): Promise<ArrayBuffer> {
   const { job, promise } = jobOf(engine, key, salt);
   engine.seal(job, header.subarray(offset, offset + HEADER_BYTES), plaintext);
@@ -50,7 +51,7 @@ export function openRecord(
   bytes: Uint8Array<ArrayBuffer>,
   offset: number,
   sealed: Uint8Array<ArrayBuffer>,
-  engine: Engine = new WebEngine(),
+  engine: Engine = new WebEngine(yieldProcessor),
 ): Promise<ArrayBuffer> {
   const { job, promise } = jobOf(engine, key, salt);
   engine.open(job, bytes, offset, sealed, 0, sealed.length);

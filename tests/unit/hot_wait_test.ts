@@ -1,40 +1,104 @@
-/** Waiting hot: only for a lone small record, and never for long. */
+/** Waiting hot: only for a lone small record, never for long, and never in the way of the thread that is waited for. */
 
-import { expect, spyOn, test } from "bun:test";
+import { expect, test } from "bun:test";
+import { BUSY_WAIT_MS } from "../../lib/busy_wait.ts";
 import { HotWait } from "../../lib/hot_wait.ts";
 
-/** Turns of the event loop that the wait asked for until it gave up. */
-async function turnsOf(use: (wait: HotWait) => void): Promise<number> {
-  const immediate = spyOn(globalThis, "setImmediate");
-  try {
-    const wait = new HotWait();
-    use(wait);
-    await Bun.sleep(5);
-    return immediate.mock.calls.length;
-  } finally {
-    immediate.mockRestore();
+const TURN_MS = 0.01;
+
+/** An event loop whose turns take {@link TURN_MS} each. */
+class Loop {
+  turns = 0;
+  yields = 0;
+  #nowMs = 1;
+  #next: (() => void) | null = null;
+  readonly wait = new HotWait({
+    nowMs: () => this.#nowMs,
+    nextTurn: (turn) => (this.#next = turn),
+    yieldProcessor: () => this.yields++,
+  });
+
+  /** @returns whether the wait had asked for the turn */
+  turn(): boolean {
+    const turn = this.#next;
+    if (turn === null) return false;
+    this.#next = null;
+    this.#nowMs += TURN_MS;
+    this.turns++;
+    turn();
+    return true;
+  }
+
+  runToEnd(): this {
+    while (this.turn());
+    return this;
+  }
+
+  pass(ms: number): void {
+    this.#nowMs += ms;
   }
 }
 
-test("HotWait: a lone small record keeps the loop turning, but not after its time", async () => {
-  const turns = await turnsOf((wait) => wait.started(100));
-  expect(turns).toBeGreaterThan(1);
-  expect(turns).toBeLessThan(5_000);
+test("HotWait: a lone small record keeps the loop turning, but not after its time", () => {
+  const loop = new Loop();
+  loop.wait.started(100);
+  loop.runToEnd();
+  expect(loop.turns * TURN_MS).toBeGreaterThan(BUSY_WAIT_MS - TURN_MS);
+  expect(loop.turns * TURN_MS).toBeLessThan(BUSY_WAIT_MS + 2 * TURN_MS);
 });
 
-test("HotWait: stops when the record is back", async () => {
-  const turns = await turnsOf((wait) => {
-    wait.started(100);
-    wait.finished();
-  });
-  expect(turns).toBe(1);
+test("HotWait: each turn lets the thread that is waited for use the processor", () => {
+  const loop = new Loop();
+  loop.wait.started(100);
+  loop.runToEnd();
+  expect(loop.yields).toBe(loop.turns);
 });
 
-test("HotWait: leaves large records and crowds alone", async () => {
-  expect(await turnsOf((wait) => wait.started(60_000))).toBe(0);
-  const crowd = await turnsOf((wait) => {
-    wait.started(60_000);
-    wait.started(100);
-  });
-  expect(crowd).toBe(0);
+test("HotWait: stops when the record is back, and waits for the next one again", () => {
+  const loop = new Loop();
+  for (let record = 1; record <= 3; record++) {
+    loop.wait.started(100);
+    loop.turn();
+    loop.wait.finished();
+    loop.runToEnd();
+    expect(loop.turns).toBe(record * 2);
+  }
+});
+
+test("HotWait: one wait at a time, however the records come", () => {
+  const loop = new Loop();
+  loop.wait.started(100);
+  loop.wait.finished();
+  loop.wait.started(100);
+  loop.wait.finished();
+  loop.runToEnd();
+  expect(loop.turns).toBe(1);
+});
+
+test("HotWait: leaves large records, what is near them, and crowds alone", () => {
+  const loop = new Loop();
+  loop.wait.started(60_000);
+  expect(loop.turn()).toBe(false);
+  loop.wait.finished();
+  loop.pass(1);
+  loop.wait.started(100);
+  expect(loop.turn()).toBe(false);
+  loop.wait.finished();
+  loop.pass(10);
+  loop.wait.started(100);
+  loop.wait.started(100);
+  expect(loop.runToEnd().turns).toBe(1);
+});
+
+test("HotWait: gives up where no answer comes in its time, and tries now and then", () => {
+  const loop = new Loop();
+  let waits = 0;
+  for (let record = 0; record < 200; record++) {
+    loop.wait.started(100);
+    if (loop.turn()) waits++;
+    loop.runToEnd();
+    loop.wait.finished();
+  }
+  expect(waits).toBeLessThan(20);
+  expect(waits).toBeGreaterThan(6);
 });
