@@ -20,10 +20,13 @@ import type { PollDatagramSocket } from "./udp_poll.ts";
 
 /** Longest stay away from the event loop. */
 const YIELD_MS = 50;
-/** Received buffers of up to 64 KB in one turn. */
-const RECEIVES_PER_TURN = 8;
+/** What one turn receives at most: so many bytes, in so many calls. */
+const RECEIVED_BYTES_PER_TURN = 512 * 1024;
+const RECEIVES_PER_TURN = 64;
 /** Reads of the TUN in one turn, each one super-packet or a batch of smaller packets. */
 const READS_PER_TURN = 4;
+/** A turn with so few bytes has moved a lone packet, as a ping does. */
+const LONE_BYTES = 4_096;
 
 const POLLFD_BYTES = 8;
 const POLLFDS = 3;
@@ -95,51 +98,56 @@ export class PollDataLoop implements DataLoop {
     const untilMs = performance.now() + YIELD_MS;
     while (!this.#stopped) {
       const wasAsleep = this.#wasAsleep;
-      const moved = this.step();
+      const bytes = this.step();
       if (engine.inFlight > 0) return;
       const nowMs = performance.now();
       // packets of rate-limited sessions, which a timer would let go too late
       inbound.gate.releaseDue(nowMs);
       outbound.gate.releaseDue(nowMs);
       if (nowMs >= untilMs) return this.#schedule();
-      if ((!moved || wasAsleep) && this.#busyWait.goesOn(nowMs)) yieldProcessor();
-      else if (!moved && this.#sleep(untilMs)) return this.#schedule();
+      const isLone = wasAsleep && bytes <= LONE_BYTES;
+      if ((bytes === 0 || isLone) && this.#busyWait.goesOn(nowMs)) yieldProcessor();
+      else if (bytes === 0 && this.#sleep(untilMs)) return this.#schedule();
     }
   }
 
-  /** Takes in what the socket has, then what the TUN has. @returns whether there was something */
-  step(): boolean {
-    const received = this.#socketHas && this.#takeDatagrams();
+  /** Takes in what the socket has, then what the TUN has. @returns bytes that were there, about */
+  step(): number {
+    const received = this.#socketHas ? this.#takeDatagrams() : 0;
     // what was received may be answered by this machine at once
-    const read = (received || this.#tunHas) && this.#takePackets();
+    const read = received > 0 || this.#tunHas ? this.#takePackets() : 0;
     this.#socketHas = true;
     this.#tunHas = true;
     this.#wasAsleep = false;
-    if (received) this.#busyWait.end();
+    if (received > 0) this.#busyWait.end();
     // an engine with threads of its own has its own wait
-    if (read && this.#ways!.engine.name === "sync") this.#busyWait.begin(performance.now());
-    return received || read;
+    if (read > 0 && this.#ways!.engine.name === "sync") this.#busyWait.begin(performance.now());
+    return received + read;
   }
 
-  #takeDatagrams(): boolean {
-    for (let i = 0; i < RECEIVES_PER_TURN; i++) {
+  #takeDatagrams(): number {
+    let bytes = 0;
+    for (let i = 0; i < RECEIVES_PER_TURN && bytes < RECEIVED_BYTES_PER_TURN; i++) {
       const received = this.#udp.receive();
-      if (received && !this.#udp.isDrained) continue;
+      bytes += received;
+      if (received > 0 && !this.#udp.isDrained) continue;
       this.#ways!.inbound.receivedAll();
-      return received || i > 0;
+      break;
     }
-    return true;
+    return bytes;
   }
 
-  #takePackets(): boolean {
+  #takePackets(): number {
     const { outbound } = this.#ways!;
+    let bytes = 0;
     for (let i = 0; i < READS_PER_TURN; i++) {
-      const bytes = outbound.hasRoom ? this.#tun.readAvailable() : 0;
-      if (bytes === 0) return i > 0;
-      outbound.packets(this.#tun.readBuffer, 0, bytes);
+      const read = outbound.hasRoom ? this.#tun.readAvailable() : 0;
+      if (read === 0) break;
+      bytes += read;
+      outbound.packets(this.#tun.readBuffer, 0, read);
       if (this.#tun.isDrained) break;
     }
-    return true;
+    return bytes;
   }
 
   /** Waits for something to do. @returns whether the event loop is wanted */

@@ -4,7 +4,7 @@
  * Stages of a packet (one thread; only sealing leaves it):
  *  1. read     - everything that waits in the TUN, back to back in one buffer             sequential
  *  2. route    - the destination's session by longest prefix; a rate-limited one waits   sequential
- *  3. gather   - neighbours for one session become one record, up to its limit           sequential
+ *  3. gather   - the packets for one session become one record, up to its limit          sequential
  *  4. number   - epoch and sequence, header                                              sequential
  *  5. seal     - one Web Crypto call a record                                            parallel
  *  6. transmit - in the order of the numbers, cut into datagrams, one send a record,     sequential
@@ -29,6 +29,7 @@ import {
   TAG_BYTES,
   VNET_HEADER_BYTES,
 } from "./limits.ts";
+import { PacketSorter } from "./packet_sorter.ts";
 import { packetLength } from "./packet.ts";
 import { writeParity } from "./parity.ts";
 import { pieceSize, piecesFor, readLength, readType, RecordType, writeHeader } from "./protocol.ts";
@@ -70,6 +71,10 @@ const SMALL_PACKET_BYTES = 256;
 /** Room for one super-packet cut up for a peer without offload: its headers come back once per segment. */
 const SEGMENT_BUFFER_BYTES = 2 * 65_536 + MAX_MTU_BYTES;
 
+/** Packets of one read that are looked at together for neighbours, and their bytes. */
+const SORTED_PACKETS = 128;
+const SORTED_BYTES = 2 * 65_536;
+
 /** All of the parities of a record leave with it by one send. */
 const PARITY_BUFFER_BYTES = MAX_SEND_BYTES;
 
@@ -87,6 +92,7 @@ export class Outbound {
   readonly #streams: StreamWay;
   readonly #loop = new RoutingLoop();
   readonly #segmentBuffer = new Uint8Array(SEGMENT_BUFFER_BYTES);
+  readonly #sorter = new PacketSorter<Session>(SORTED_PACKETS, SORTED_BYTES);
   readonly #parityBuffer = new Uint8Array(PARITY_BUFFER_BYTES);
   readonly #jobs: SealJob[] = [];
   #inFlightBytes = 0;
@@ -146,6 +152,7 @@ export class Outbound {
   /** Sends the packets of `bytes[start..end)`, which stand back to back. */
   packets(bytes: Uint8Array<ArrayBuffer>, start: number, end: number): void {
     this.#take(bytes, start, end);
+    this.#sorter.drain(bytes, this.#gatherSorted);
     this.#flush();
     this.#streams.flush();
   }
@@ -191,7 +198,7 @@ export class Outbound {
       else if (this.#isOwn(session, bytes, packet, next)) this.#drops.add("routing-loop");
       else if (length > SMALL_PACKET_BYTES && this.#isLate(session)) this.#drops.add("stream-full");
       else if (this.#router.forwards(bytes, offset, packet, next)) {
-        if (session.down === null) this.#gather(session, bytes, offset, next);
+        if (session.down === null) this.#put(session, bytes, offset, next);
         else this.#holdBack(session, session.down, bytes, offset, next);
       }
       offset = next;
@@ -220,7 +227,7 @@ export class Outbound {
     const length = end - start - (this.#tun.offload ? VNET_HEADER_BYTES : 0);
     const packets = this.#tun.offload ? segmentCount(bytes, start, length) : 1;
     if (this.gate.admit(session, shaper, bytes, start, end, length, packets))
-      this.#gather(session, bytes, start, end);
+      this.#put(session, bytes, start, end);
   }
 
   /** What was held back goes on as if it had just been read. */
@@ -234,6 +241,23 @@ export class Outbound {
     this.#flush();
     this.#streams.flush();
   }
+
+  /** A packet of the read that is `bytes`: with several sessions, it is gathered when all of the read are known. */
+  #put(session: Session, bytes: Uint8Array<ArrayBuffer>, start: number, end: number): void {
+    if (this.#sessions.size === 1) return this.#gather(session, bytes, start, end);
+    if (!this.#sorter.hasRoom(end - start)) {
+      this.#sorter.drain(bytes, this.#gatherSorted);
+      this.#flush();
+    }
+    this.#sorter.add(session, start, end);
+  }
+
+  readonly #gatherSorted = (
+    session: Session,
+    bytes: Uint8Array<ArrayBuffer>,
+    start: number,
+    end: number,
+  ): void => this.#gather(session, bytes, start, end);
 
   /** Puts the packet `bytes[start..end)`, virtio header included, into the open record. */
   #gather(session: Session, bytes: Uint8Array<ArrayBuffer>, start: number, end: number): void {

@@ -36,6 +36,10 @@ export class SessionTable {
     return this.#byId.get(id);
   }
 
+  get size(): number {
+    return this.#byId.size;
+  }
+
   all(): IterableIterator<Session> {
     return this.#byId.values();
   }

@@ -35,12 +35,14 @@ const DEVICE = "/dev/net/tun";
 /** Room for one super-packet with its virtio header. */
 const PACKET_ROOM_BYTES = 65_536 + 16;
 /**
- * One {@link LinuxPacketDevice.readAvailable} ends after so many packets, that the other way gets its turn, or when it has
- * so many bytes: a super-packet is a record of its own, and at the beginning of the buffer its copies are aligned, which
- * makes copying it (memmove by `rep movsb`) several times faster.
+ * One {@link LinuxPacketDevice.readAvailable} ends after so many packets or bytes, that the other way gets its turn, and
+ * earlier when a super-packet comes behind so many bytes: that is a record of its own, and at the beginning of the buffer
+ * its copies are aligned, which makes copying it (memmove by `rep movsb`) several times faster.
  */
 const READ_PACKETS = 128;
-const READ_UNTIL_BYTES = 16_384;
+const READ_UNTIL_BYTES = 65_536;
+const SUPER_PACKET_BYTES = 8_192;
+const SUPER_PACKET_UNTIL_BYTES = 16_384;
 /**
  * After so many small packets written the processor is offered to others: a program on this machine that receives them has
  * room for some 270 (net.core.rmem_default), and loses the rest of a flood when it never gets to read in between.
@@ -177,6 +179,7 @@ export class LinuxPacketDevice implements PacketDevice {
         break;
       }
       end += count;
+      if (count > SUPER_PACKET_BYTES && end >= SUPER_PACKET_UNTIL_BYTES) break;
     }
     return end;
   }

@@ -153,9 +153,9 @@ export class PollDatagramSocket implements DatagramSocket {
   /**
    * Hands what one call gives to the receiver.
    *
-   * @returns false when nothing waits
+   * @returns bytes received, about; 0 when nothing waits
    */
-  receive(): boolean {
+  receive(): number {
     return this.#receiver.receive();
   }
 

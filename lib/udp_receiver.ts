@@ -69,13 +69,13 @@ export class DatagramReceiver {
   /**
    * Hands what one call gives to whoever takes it.
    *
-   * @returns false when nothing waits
+   * @returns bytes received, about; 0 when nothing waits
    */
-  receive(): boolean {
+  receive(): number {
     return this.#loneReceives >= LONE_RECEIVES ? this.#receiveMany() : this.#receiveOne();
   }
 
-  #receiveOne(): boolean {
+  #receiveOne(): number {
     this.isDrained = false;
     this.#words[NAME_LENGTH / 4] = SOCKADDR_IN6_BYTES;
     const length = recvmsg(this.#fd, this.#address as Pointer, 0);
@@ -92,7 +92,7 @@ export class DatagramReceiver {
       this.datagrams?.(layout.linear, length, from);
     }
     this.#countLone(length - HEADER_BYTES);
-    return true;
+    return length;
   }
 
   #countLone(bytes: number): void {
@@ -103,7 +103,7 @@ export class DatagramReceiver {
     }
   }
 
-  #receiveMany(): boolean {
+  #receiveMany(): number {
     if (this.#batch === null || this.#batch.pieceBytes < this.#largestPieceBytes)
       this.#batch = new DatagramBatch(this.#largestPieceBytes, this.#peers);
     const batch = this.#batch;
@@ -113,7 +113,7 @@ export class DatagramReceiver {
     const longest = batch.take(count, this.datagrams, this.record);
     // joined after all, or larger than what came before
     if (longest > HEADER_BYTES + batch.pieceBytes) this.#loneReceives = 0;
-    return true;
+    return count * longest;
   }
 
   /** Writes the iovecs of the next receives. */
@@ -128,13 +128,13 @@ export class DatagramReceiver {
     this.#setIovec(2 * MAX_DATAGRAMS, this.#piecesAddress + at, rest);
   }
 
-  /** @returns whether another call may give more */
-  #failed(call: string): boolean {
+  /** @returns 0, or 1 when another call may give more */
+  #failed(call: string): number {
     const code = errno();
-    if (code === EAGAIN) return false;
+    if (code === EAGAIN) return 0;
     const name = errnoName(code);
     this.lastError = `${call}: ${name}`;
-    return PENDING_ERRORS.has(name) || name === "EINTR";
+    return PENDING_ERRORS.has(name) || name === "EINTR" ? 1 : 0;
   }
 
   #setIovec(index: number, address: number, length: number): void {

@@ -129,6 +129,7 @@ const RANKS: readonly Rank[] = [
       "lib/usage_meter.ts",
       "lib/allowed_ips.ts",
       "lib/drop_counter.ts",
+      "lib/packet_sorter.ts",
       "lib/busy_wait.ts",
       "lib/hot_wait.ts",
       "lib/engine_sync.ts",

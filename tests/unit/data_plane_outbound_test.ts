@@ -7,11 +7,11 @@ import {
   RECORD_OVERHEAD_BYTES,
   VNET_HEADER_BYTES,
 } from "../../lib/limits.ts";
-import { datagramSize, readPieces } from "../../lib/protocol.ts";
-import { connectedPairs, DEFAULT_ENGINE, until } from "../support/data_plane_pair.ts";
-import { aesKey } from "../support/epoch_keys.ts";
+import { datagramSize, readPieces, readSessionId } from "../../lib/protocol.ts";
+import { connectedPairs, DEFAULT_ENGINE, SESSION_ID, until } from "../support/data_plane_pair.ts";
+import { aesKey, epochKeys } from "../support/epoch_keys.ts";
 import { ACK } from "../support/inner_packet.ts";
-import { inject, parts, randomPackets, superPackets } from "../support/traffic.ts";
+import { expectWritten, inject, parts, randomPackets, superPackets } from "../support/traffic.ts";
 import vectors from "../vectors/record.json";
 
 const connected = connectedPairs();
@@ -32,6 +32,35 @@ describe("Outbound", () => {
     for (let i = 0; i < 100; i++) inject(pair.client, parts(true, { payload: Uint8Array.of(i) }));
     await until(() => pair.server.tun.written.length === 100);
     expect(pair.wire.length).toBeLessThan(10);
+  });
+
+  test("packets for two sessions that come in turn travel with their own", async () => {
+    const pair = await connected();
+    const id = SESSION_ID + 1;
+    const destination = "10.8.0.3";
+    const endpoint = { host: "198.51.100.8", port: 7 };
+    pair.server.plane.handle({
+      kind: "add-session",
+      id,
+      allowedIps: [`${destination}/32`],
+      peerOffload: true,
+      endpoint,
+    });
+    pair.server.plane.handle({ kind: "set-epoch", id, keys: (await epochKeys(7)).server, sendNow: true });
+    await pair.settle();
+    pair.wire.length = 0;
+    const values = Array.from({ length: 40 }, (_, i) => parts(false, { payload: Uint8Array.of(i) }));
+    for (const value of values) {
+      inject(pair.server, value);
+      inject(pair.server, { ...value, destination });
+    }
+    await until(() => pair.client.tun.written.length === values.length);
+    expectWritten(pair.client, values);
+    for (const wanted of [SESSION_ID, id]) {
+      const datagrams = pair.wire.filter(({ bytes }) => readSessionId(bytes, 0) === wanted);
+      expect(datagrams.length).toBeGreaterThan(0);
+      expect(datagrams.length).toBeLessThan(10);
+    }
   });
 
   test("every datagram is well formed and no longer than allowed", async () => {
