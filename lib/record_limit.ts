@@ -28,9 +28,12 @@ import { datagramsPerSend, HEADER_BYTES, recordLimitFor, TAG_BYTES } from "./lim
 import { ParityChoice } from "./parity_choice.ts";
 import { MAX_PARITY_GROUPS } from "./protocol.ts";
 
-/** Time constants: of what was lost, and of how fast datagrams are sent where that grows. */
-const FAST_MS = 250;
-const SLOW_MS = 1250;
+/**
+ * Time constants: of what was lost, and of how fast datagrams are sent. The second is short, because TCP sends a fraction of
+ * what it did when loss begins, and the rate before it would ask for large records for seconds.
+ */
+const LOSS_MS = 1250;
+const RATE_MS = 200;
 /**
  * Longest time that one report counts for. Under traffic they come more often; what was learnt of a path is forgotten by
  * new evidence, not by silence, or every burst after a pause would start with records too large.
@@ -127,18 +130,13 @@ function lossEvents(hit: number, records: number, datagrams: number): number {
   return Math.max(hit, datagrams * (1 - (1 - share) ** recordsPerDatagram));
 }
 
-/** Lost records and datagrams, each fading with one time constant. */
+/** Lost records and datagrams, fading with {@link LOSS_MS}. */
 class LossWindow {
   lost = 0;
   datagrams = 0;
-  readonly #timeConstantMs: number;
-
-  constructor(timeConstantMs: number) {
-    this.#timeConstantMs = timeConstantMs;
-  }
 
   add(lost: number, datagrams: number, elapsedMs: number): void {
-    const kept = Math.exp(-elapsedMs / this.#timeConstantMs);
+    const kept = Math.exp(-elapsedMs / LOSS_MS);
     this.lost = this.lost * kept + lost;
     this.datagrams = this.datagrams * kept + datagrams;
   }
@@ -146,10 +144,6 @@ class LossWindow {
   /** Loss events per datagram, with `priorLost` of {@link PRIOR_DATAGRAMS} believed before. */
   mean(priorLost: number): number {
     return (Math.max(0, this.lost) + priorLost) / (this.datagrams + PRIOR_DATAGRAMS);
-  }
-
-  get datagramsPerSecond(): number {
-    return (this.datagrams * 1000) / this.#timeConstantMs;
   }
 }
 
@@ -188,9 +182,10 @@ export class RecordLimit {
   #maxDatagramBytes: number;
   /** Datagrams a record may have now; not rounded. */
   #allowed = recordDatagrams(PRIOR_LOST / PRIOR_DATAGRAMS, 0);
-  readonly #fast = new LossWindow(FAST_MS);
-  readonly #slow = new LossWindow(SLOW_MS);
+  readonly #slow = new LossWindow();
   readonly #recent = new RecentLosses();
+  /** By the newest reports, fading with {@link RATE_MS}. */
+  #datagramsPerSecond = 0;
   /** Datagrams since the last loss. */
   #cleanRun = 0;
   readonly #parity = new ParityChoice();
@@ -306,11 +301,11 @@ export class RecordLimit {
     this.#mark();
     // what a busy receiver dropped says nothing of the path, and smaller records would make it busier
     if (report.overloaded === true) return true;
-    this.#fast.add(events, datagrams, elapsedMs);
     this.#slow.add(events, datagrams, elapsedMs);
     this.#recent.add(events, datagrams);
     this.#cleanRun = lost + restored > 0 ? 0 : this.#cleanRun + datagrams;
     this.#parity.reported(lost, restored, share, this.lossNow, elapsedMs, nowMs);
+    this.#measureRate(datagrams, elapsedMs);
     this.#adapt(elapsedMs);
     return true;
   }
@@ -333,9 +328,16 @@ export class RecordLimit {
     this.#refusals = 0;
   }
 
+  #measureRate(datagrams: number, elapsedMs: number): void {
+    if (elapsedMs === 0) return;
+    const kept = Math.exp(-elapsedMs / RATE_MS);
+    this.#datagramsPerSecond =
+      this.#datagramsPerSecond * kept + ((datagrams * 1000) / elapsedMs) * (1 - kept);
+  }
+
   /** Shrinks at once, grows slowly. */
   #adapt(elapsedMs: number): void {
-    const datagramsPerSecond = Math.max(this.#fast.datagramsPerSecond, this.#slow.datagramsPerSecond);
+    const datagramsPerSecond = this.#datagramsPerSecond;
     const estimate = this.#estimate(PRIOR_LOST);
     const wanted = this.#parity.on
       ? parityDatagrams(estimate, datagramsPerSecond, this.#cheapRecords)

@@ -16,7 +16,8 @@ const STEP_MS = 10;
 /** What the path does and what is sent; what is left out does not happen. */
 export interface PathOptions {
   readonly seconds: number;
-  readonly datagramsPerSecond: number;
+  /** By the time in seconds, where it is not one rate. */
+  readonly datagramsPerSecond: number | ((atSeconds: number) => number);
   /** Probability that a datagram is lost, by the time in seconds. */
   readonly loss?: (atSeconds: number) => number;
   /** Datagrams that one loss takes with it, itself included. */
@@ -30,6 +31,8 @@ export interface PathOptions {
   readonly duplicateShare?: number;
   /** Share of reports that are lost. */
   readonly reportLoss?: number;
+  /** The sender's records cost little more than their bytes. */
+  readonly cheapRecords?: boolean;
   /** Loss that the receiver knows for its own. */
   readonly overloaded?: boolean;
   readonly seed?: number;
@@ -66,7 +69,7 @@ export function runPath(options: PathOptions): PathSample[] {
   const { seconds, datagramsPerSecond, roundTripMs = 20, reportLoss = 0, overloaded = false } = options;
   const random = randomSource(options.seed ?? 1);
   const chance = (share: number) => random(1e9) < share * 1e9;
-  const limit = new RecordLimit(DATAGRAM_BYTES);
+  const limit = new RecordLimit(DATAGRAM_BYTES, options.cheapRecords);
   const link = new Link(options, chance);
   const receiver = new ReplayWindow();
   const reporter = new LossReports();
@@ -79,7 +82,9 @@ export function runPath(options: PathOptions): PathSample[] {
   let restored = 0;
   let [sent, sentPieces, lostPieces] = [0, 0, 0];
   for (let nowMs = 0; nowMs < seconds * 1000; nowMs += STEP_MS) {
-    credit += (datagramsPerSecond * STEP_MS) / 1000;
+    const rate =
+      typeof datagramsPerSecond === "number" ? datagramsPerSecond : datagramsPerSecond(nowMs / 1000);
+    credit += (rate * STEP_MS) / 1000;
     while (credit > 0) {
       const pieces = chance(options.smallShare ?? 0) ? 1 : datagramsOf(limit.limit);
       const groups = groupsOf(limit, pieces);
@@ -133,7 +138,7 @@ export function datagramsOf(plaintextBytes: number): number {
 /** Parities that go with a record, as `data_plane_outbound.ts` has it. */
 function groupsOf(limit: RecordLimit, pieces: number): number {
   if (pieces === 1 || !limit.parity) return 0;
-  return Math.max(0, Math.min(parityGroups(limit.loss, pieces), MOST_DATAGRAMS - pieces));
+  return Math.max(0, Math.min(parityGroups(limit.lossNow, pieces), MOST_DATAGRAMS - pieces));
 }
 
 /** Decides what becomes of the datagrams. */

@@ -84,6 +84,29 @@ describe("RecordLimit over a path", () => {
     }
   });
 
+  // rates as they were measured of Web Crypto and of node:crypto; a deep pipeline makes every report a tenth of a second late
+  test.each([
+    ["a record costs much", 160_000, 45_000, false],
+    ["a record costs much, the fastest that was seen", 300_000, 50_000, false],
+    ["a record costs little", 250_000, 80_000, true],
+  ] as const)("loss that begins at full speed and slows TCP down: %s", (_, fast, slow, cheapRecords) => {
+    for (const seed of SEEDS) {
+      const lossy = (seconds: number) => seconds >= 4 && seconds < 8;
+      const samples = runPath({
+        seconds: 18,
+        datagramsPerSecond: (seconds) => (lossy(seconds) ? slow : fast),
+        loss: (seconds) => (lossy(seconds) ? 0.01 : 0),
+        roundTripMs: 100,
+        cheapRecords,
+        seed,
+      });
+      expect(at(samples, 3.9)).toBe(MOST);
+      // one record in twenty is lost, with parity, at 31 datagrams; before the report comes nobody can know
+      expect(Math.max(...during(samples, 4.9, 8))).toBeLessThanOrEqual(31);
+      expect(at(samples, 17.9)).toBeGreaterThanOrEqual(0.9 * MOST);
+    }
+  });
+
   test("loss that begins is half answered after the second report", () => {
     const loss = (seconds: number) => (seconds >= 5 ? 0.03 : 0);
     for (const seed of SEEDS) {
