@@ -47,6 +47,8 @@ const PRIOR_LOST = 0.1;
 const PRIOR_DATAGRAMS = 100;
 /** Most a record may grow within a second, as a factor. */
 const GROWTH_PER_SECOND = 2.5;
+/** The same as long as nothing was lost: twice as large every 100 ms, which is one report. */
+const FIRST_GROWTH_PER_SECOND = 1000;
 /** Losses expected of a run of datagrams without any, at which the loss has ended: by chance it is e^-8. */
 const SURELY_OVER = 8;
 
@@ -188,6 +190,8 @@ export class RecordLimit {
   #datagramsPerSecond = 0;
   /** Datagrams since the last loss. */
   #cleanRun = 0;
+  /** Something was lost since the beginning. */
+  #everLost = false;
   readonly #parity = new ParityChoice();
 
   // what we sent, and what of it the newest report speaks of
@@ -304,6 +308,7 @@ export class RecordLimit {
     this.#slow.add(events, datagrams, elapsedMs);
     this.#recent.add(events, datagrams);
     this.#cleanRun = lost + restored > 0 ? 0 : this.#cleanRun + datagrams;
+    if (lost + restored > 0) this.#everLost = true;
     this.#parity.reported(lost, restored, share, this.lossNow, elapsedMs, nowMs);
     this.#measureRate(datagrams, elapsedMs);
     this.#adapt(elapsedMs);
@@ -335,15 +340,20 @@ export class RecordLimit {
       this.#datagramsPerSecond * kept + ((datagrams * 1000) / elapsedMs) * (1 - kept);
   }
 
-  /** Shrinks at once, grows slowly. */
+  /**
+   * Shrinks at once, grows slowly; but until the first loss it only grows, and fast, as TCP's slow start does: a path of which
+   * nothing bad is known must not make the first seconds of every tunnel slow.
+   */
   #adapt(elapsedMs: number): void {
     const datagramsPerSecond = this.#datagramsPerSecond;
     const estimate = this.#estimate(PRIOR_LOST);
     const wanted = this.#parity.on
       ? parityDatagrams(estimate, datagramsPerSecond, this.#cheapRecords)
       : recordDatagrams(estimate, datagramsPerSecond, this.#cheapRecords);
-    const grown = this.#allowed * GROWTH_PER_SECOND ** (elapsedMs / 1000);
-    this.#allowed = Math.min(wanted, grown, this.#most);
+    const growth = this.#everLost ? GROWTH_PER_SECOND : FIRST_GROWTH_PER_SECOND;
+    const grown = this.#allowed * growth ** (elapsedMs / 1000);
+    const allowed = Math.min(wanted, grown, this.#most);
+    this.#allowed = this.#everLost ? allowed : Math.max(this.#allowed, allowed);
   }
 
   /** Loss events per datagram. */

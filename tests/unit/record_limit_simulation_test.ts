@@ -122,6 +122,29 @@ describe("RecordLimit over a path", () => {
     expect(at(runPath({ seconds: 3, datagramsPerSecond: 100_000 }), 2)).toBe(MOST);
   });
 
+  test("a new tunnel has the largest records within half a second of its first traffic", () => {
+    for (const cheapRecords of [false, true]) {
+      for (const datagramsPerSecond of [100_000, 200_000])
+        expect(at(runPath({ seconds: 1, datagramsPerSecond, cheapRecords }), 0.5)).toBe(MOST);
+    }
+  });
+
+  test("a trickle without loss takes nothing of the limit; loss does", () => {
+    const limit = new RecordLimit(DATAGRAM_BYTES, true);
+    const before = limit.limit;
+    let [seen, expected] = [0, 0];
+    const trickle = (lost: number, nowMs: number) => {
+      for (let i = 0; i < 10; i++) limit.recordSent(1, false);
+      seen += 10 - lost;
+      expected += 10;
+      limit.reported({ recordsSeen: seen, recordsExpected: expected, recordsRestored: 0 }, nowMs);
+    };
+    for (let i = 0; i < 20; i++) trickle(0, i * 500);
+    expect(limit.limit).toBeGreaterThanOrEqual(before);
+    for (let i = 0; i < 5; i++) trickle(5, 10_000 + i * 100);
+    expect(limit.limit).toBeLessThan(before);
+  });
+
   test("a single lost record on a clean path takes a little of the limit, and for a second", () => {
     for (const [datagramsPerSecond, least] of [
       [10_000, 30],
