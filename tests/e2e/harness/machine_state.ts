@@ -27,10 +27,25 @@ const STATE_COMMANDS: readonly (readonly string[])[] = [
 export async function machineState(machine: Machine): Promise<string> {
   const parts: string[] = [];
   for (const argv of STATE_COMMANDS) {
-    const { stdout, stderr } = await machine.tryRun(argv);
+    const { stdout, stderr } = await undisturbed(machine, argv);
     parts.push(`# ${argv.join(" ")}\n${normalise(stdout)}${stderr}`);
   }
   return parts.join("\n");
+}
+
+/** What `ip` prints when the kernel's table changed while it was read (NLM_F_DUMP_INTR), by whoever else is at work. */
+const INTERRUPTED = "Dump was interrupted";
+const TRIES = 20;
+
+/** Runs a command until it read a table that stood still. */
+async function undisturbed(
+  machine: Machine,
+  argv: readonly string[],
+): Promise<{ readonly stdout: string; readonly stderr: string }> {
+  for (let tries = 1; ; tries++) {
+    const result = await machine.tryRun(argv);
+    if (tries === TRIES || !result.stderr.includes(INTERRUPTED)) return result;
+  }
 }
 
 function normalise(text: string): string {
