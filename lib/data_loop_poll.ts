@@ -64,13 +64,18 @@ export class PollDataLoop implements DataLoop {
   }
 
   start(ways: Ways, _failed: (error: unknown) => void): void {
+    this.attach(ways);
+    ways.engine.onProgress(() => this.#schedule());
+    this.#schedule();
+  }
+
+  /** Joins the loop to the two ways without starting it; {@link step} then moves what waits. */
+  attach(ways: Ways): void {
     this.#ways = ways;
     this.#udp.onReceive((bytes, end, from) => ways.inbound.receive(bytes, end, from));
     this.#udp.onRecord((header, offset, sealed, start, from) =>
       ways.inbound.receiveRecord(header, offset, sealed, start, from),
     );
-    ways.engine.onProgress(() => this.#schedule());
-    this.#schedule();
   }
 
   stop(): void {
@@ -93,7 +98,7 @@ export class PollDataLoop implements DataLoop {
     const untilMs = performance.now() + YIELD_MS;
     while (!this.#stopped) {
       const wasAsleep = this.#wasAsleep;
-      const bytes = this.#step();
+      const bytes = this.step();
       if (engine.inFlight > 0) return;
       const nowMs = performance.now();
       // packets of rate-limited sessions, which a timer would let go too late
@@ -107,7 +112,7 @@ export class PollDataLoop implements DataLoop {
   }
 
   /** Takes in what the socket has, then what the TUN has. @returns bytes that were there, about */
-  #step(): number {
+  step(): number {
     const received = this.#socketHas ? this.#takeDatagrams() : 0;
     // what was received may be answered by this machine at once
     const read = received > 0 || this.#tunHas ? this.#takePackets() : 0;

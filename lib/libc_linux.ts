@@ -87,8 +87,6 @@ export const POLLIN = 0x001;
 export const POLLOUT = 0x004;
 export const EFD_NONBLOCK = O_NONBLOCK;
 export const EFD_CLOEXEC = O_CLOEXEC;
-/** Each read takes one of the count. */
-export const EFD_SEMAPHORE = 1;
 
 /** asm-generic/errno.h; EWOULDBLOCK is the same. */
 export const EAGAIN = 11;

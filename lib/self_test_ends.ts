@@ -1,11 +1,11 @@
-/** The two ends that the self-test exchanges packets between: devices, sockets, and loops that never sleep. */
+/** The two ends that the self-test exchanges packets between: devices, sockets, and a loop that goes step by step. */
 
 import type { HostPort } from "./address.ts";
-import type { DataLoop } from "./data_loop.ts";
+import type { DataLoop, Ways } from "./data_loop.ts";
 import { EventDataLoop } from "./data_loop_events.ts";
 import { PollDataLoop } from "./data_loop_poll.ts";
 import { libc, type Pointer, ptr } from "./libc.ts";
-import { EFD_CLOEXEC, EFD_NONBLOCK, EFD_SEMAPHORE, eventfd, read } from "./libc_linux.ts";
+import { read } from "./libc_linux.ts";
 import { HEADER_BYTES } from "./limits.ts";
 import { openSocketPair } from "./socket_pair_linux.ts";
 import type { PacketDevice } from "./tun.ts";
@@ -24,6 +24,8 @@ export interface TestEnd {
   readonly address: HostPort;
   /** Makes a packet readable. */
   inject(packet: Uint8Array<ArrayBuffer>): void;
+  /** Moves what waits, where the loop does not do so by itself. */
+  step(): void;
   /** A packet that was written, if one was. */
   take(): Uint8Array | null;
   close(): void;
@@ -31,8 +33,6 @@ export interface TestEnd {
 
 /** Room for one packet of the test. */
 const PACKET_BYTES = 2_048;
-/** Count of an eventfd that a loop never takes down to nothing. */
-const ALWAYS_AWAKE = 0xffff_ffff;
 
 /** Two ends in memory. */
 export function openMemoryEnds(offload: boolean): readonly TestEnd[] {
@@ -46,6 +46,7 @@ export function openMemoryEnds(offload: boolean): readonly TestEnd[] {
       loop: new EventDataLoop(tun, udp),
       address: { host, port: 1 },
       inject: (packet) => tun.inject(packet.slice()),
+      step: () => undefined,
       take: () => tun.written.shift() ?? null,
       close: () => undefined,
     };
@@ -75,31 +76,27 @@ async function openPollEnd(offload: boolean): Promise<TestEnd | null> {
   if (bun === null) return null;
   const udp = bun.toPoll();
   const pair = openSocketPair();
-  // each turn finds a message announced and leaves the thread to the other end
-  const wakeFd = eventfd(ALWAYS_AWAKE, EFD_SEMAPHORE | EFD_NONBLOCK | EFD_CLOEXEC);
-  const close = (): void => {
-    pair?.close();
-    if (wakeFd >= 0) libc.close(wakeFd);
-  };
-  if (pair === null || wakeFd < 0 || !hearsItself(udp)) {
+  if (pair === null || !hearsItself(udp)) {
     udp.close();
-    close();
+    pair?.close();
     return null;
   }
   const tun = new LinuxPacketDevice(pair.a, offload);
+  const loop = new PollDataLoop(tun, udp, -1);
   const into = new Uint8Array(PACKET_BYTES);
   const address: Pointer = ptr(into);
   return {
     tun,
     udp,
-    loop: new PollDataLoop(tun, udp, wakeFd),
+    loop: new SteppedLoop(loop),
     address: { host: "127.0.0.1", port: udp.port },
     inject: (packet) => void libc.write(pair.b, ptr(packet), packet.length),
+    step: () => void loop.step(),
     take: () => {
       const length = read(pair.b, address, PACKET_BYTES);
       return length > 0 ? into.slice(0, length) : null;
     },
-    close,
+    close: () => pair.close(),
   };
 }
 
@@ -108,4 +105,21 @@ function hearsItself(udp: PollDatagramSocket): boolean {
   const to = { host: "127.0.0.1", port: udp.port };
   const sent = udp.sendRecord(new Uint8Array(HEADER_BYTES), new Uint8Array(1), null, null, 1, to);
   return sent === "sent" && udp.receive() > 0;
+}
+
+/** The loop of the packet path, moved by whoever calls its `step`. */
+class SteppedLoop implements DataLoop {
+  readonly #loop: PollDataLoop;
+
+  constructor(loop: PollDataLoop) {
+    this.#loop = loop;
+  }
+
+  start(ways: Ways): void {
+    this.#loop.attach(ways);
+  }
+
+  stop(): void {
+    this.#loop.stop();
+  }
 }
