@@ -13,7 +13,10 @@ export interface Ways {
 
 /** A loop over one TUN device and one socket. */
 export interface DataLoop {
+  /** While it is set the loop does not sleep: it comes back to the event loop after each turn, for others' sake. */
+  staysAwake: boolean;
   /** Starts; `failed` is called when the TUN cannot be read any more. */
   start(ways: Ways, failed: (error: unknown) => void): void;
+  /** Ends the loop and the use of the TUN. */
   stop(): void;
 }

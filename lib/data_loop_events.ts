@@ -10,6 +10,8 @@ import type { DatagramSocket } from "./udp.ts";
 
 /** Drives the packet path by promises and callbacks. */
 export class EventDataLoop implements DataLoop {
+  /** Means nothing here, where nothing but the event loop sleeps. */
+  staysAwake = false;
   readonly #tun: AwaitedPacketDevice;
   readonly #udp: DatagramSocket;
 

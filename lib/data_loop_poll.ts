@@ -36,6 +36,7 @@ const WAKE = 2;
 
 /** Drives the packet path by blocking calls. */
 export class PollDataLoop implements DataLoop {
+  staysAwake = false;
   readonly #tun: LinuxPacketDevice;
   readonly #udp: PollDatagramSocket;
   readonly #wakeFd: number;
@@ -51,7 +52,7 @@ export class PollDataLoop implements DataLoop {
   #scheduled = false;
   #stopped = false;
 
-  /** @param wakeFd eventfd that counts up when a message was posted */
+  /** @param wakeFd eventfd that counts up when a message was posted; -1 for none */
   constructor(tun: LinuxPacketDevice, udp: PollDatagramSocket, wakeFd: number) {
     this.#tun = tun;
     this.#udp = udp;
@@ -64,22 +65,18 @@ export class PollDataLoop implements DataLoop {
   }
 
   start(ways: Ways, _failed: (error: unknown) => void): void {
-    this.attach(ways);
-    ways.engine.onProgress(() => this.#schedule());
-    this.#schedule();
-  }
-
-  /** Joins the loop to the two ways without starting it; {@link step} then moves what waits. */
-  attach(ways: Ways): void {
     this.#ways = ways;
     this.#udp.onReceive((bytes, end, from) => ways.inbound.receive(bytes, end, from));
     this.#udp.onRecord((header, offset, sealed, start, from) =>
       ways.inbound.receiveRecord(header, offset, sealed, start, from),
     );
+    ways.engine.onProgress(() => this.#schedule());
+    this.#schedule();
   }
 
   stop(): void {
     this.#stopped = true;
+    this.#tun.stop();
   }
 
   #schedule(): void {
@@ -156,13 +153,14 @@ export class PollDataLoop implements DataLoop {
     this.#fds[TUN * 2 + 1] = outbound.hasRoom ? POLLIN : 0;
     this.#fds[UDP * 2 + 1] = outbound.isBlocked ? POLLIN | POLLOUT : POLLIN;
     const wakeMs = Math.min(untilMs, inbound.gate.dueMs, outbound.gate.dueMs);
-    const timeoutMs = Math.max(1, Math.ceil(wakeMs - performance.now()));
-    if (poll(this.#fdsAddress as Pointer, POLLFDS, timeoutMs) <= 0) return wakeMs === untilMs;
+    const timeoutMs = this.staysAwake ? 0 : Math.max(1, Math.ceil(wakeMs - performance.now()));
+    if (poll(this.#fdsAddress as Pointer, POLLFDS, timeoutMs) <= 0)
+      return this.staysAwake || wakeMs === untilMs;
     this.#wasAsleep = true;
     this.#tunHas = this.#fds[TUN * 2 + 1]! >>> 16 !== 0;
     this.#socketHas = this.#fds[UDP * 2 + 1]! >>> 16 !== 0;
     if (outbound.isBlocked && ((this.#fds[UDP * 2 + 1]! >>> 16) & POLLOUT) !== 0) this.#udp.drain();
-    if (this.#fds[WAKE * 2 + 1]! >>> 16 === 0) return false;
+    if (this.#fds[WAKE * 2 + 1]! >>> 16 === 0) return this.staysAwake;
     read(this.#wakeFd, (this.#fdsAddress + POLLFDS * POLLFD_BYTES) as Pointer, 8);
     return true;
   }

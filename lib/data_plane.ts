@@ -137,6 +137,13 @@ export class DataPlane {
     });
   }
 
+  /** Packets that the sessions of now have carried, both ways. */
+  get packets(): number {
+    let packets = 0;
+    for (const session of this.#sessions.all()) packets += session.rxPackets + session.txPackets;
+    return packets;
+  }
+
   /** Carries out one message of the control plane. */
   handle(message: Exclude<ToDataPlane, StartData>): void {
     switch (message.kind) {

@@ -3,16 +3,20 @@
 import { systemClock } from "./clock.ts";
 import { DataPlane } from "./data_plane.ts";
 import type { FromDataPlane, StartData, ToDataPlane } from "./data_plane_message.ts";
+import type { DataLoop } from "./data_loop.ts";
 import { EventDataLoop } from "./data_loop_events.ts";
 import { PollDataLoop } from "./data_loop_poll.ts";
 import type { Engine } from "./engine.ts";
 import { openEngine } from "./engines.ts";
 import { yieldProcessor } from "./libc.ts";
-import { selfTest } from "./self_test.ts";
+import { SelfTest } from "./self_test.ts";
 import { LinuxPacketDevice } from "./tun_linux.ts";
 import { type BunDatagramSocket, openUdp } from "./udp_bun.ts";
 
 declare const self: Worker;
+
+/** So many packets of its own get a tunnel compiled as well as the self-test's. */
+const PACKETS_THAT_WARM_UP = 200;
 
 let dataPlane: DataPlane | null = null;
 /** Messages that came before the packet path was ready. */
@@ -24,35 +28,53 @@ function emit(message: FromDataPlane): void {
 }
 
 async function start(message: StartData): Promise<void> {
+  let test: SelfTest | null = null;
   try {
     const engine = openEngine(message.engine, yieldProcessor);
     const udp = await openUdp(message.bind);
-    const started = await assemble(message, udp, engine);
-    started.ready();
+    const { plane, loop } = await assemble(message, udp, engine);
+    plane.ready();
     // Beside the log-in, which takes longer, mostly. Sessions wait for it: "connected" must not be said, on the word of
     // the TLS stream, before packets are read.
-    await selfTest(engine.name, message.tunOffload);
-    started.run();
-    for (const earlier of waiting.splice(0)) started.handle(earlier);
-    dataPlane = started;
+    test = await SelfTest.open(engine.name, message.tunOffload);
+    await test.prove();
+    await test.warmUp(() => waiting.length === 0);
+    plane.run();
+    for (const earlier of waiting.splice(0)) plane.handle(earlier);
+    dataPlane = plane;
+    await warmUpBeside(test, plane, loop);
   } catch (error) {
     const reason = error instanceof Error ? error : new Error(String(error));
     emit({ kind: "failed", errorName: reason.name, message: reason.message });
+  } finally {
+    test?.close();
   }
 }
 
+/** Whatever is left of the warm-up: it lets real packets pass between its own, and so many end it. */
+async function warmUpBeside(test: SelfTest, plane: DataPlane, loop: DataLoop): Promise<void> {
+  loop.staysAwake = true;
+  await test.warmUp(() => plane.packets < PACKETS_THAT_WARM_UP);
+  loop.staysAwake = false;
+}
+
 /** On Linux the loop of poll(2), elsewhere Bun's event loop. */
-async function assemble(message: StartData, udp: BunDatagramSocket, engine: Engine): Promise<DataPlane> {
+async function assemble(
+  message: StartData,
+  udp: BunDatagramSocket,
+  engine: Engine,
+): Promise<{ readonly plane: DataPlane; readonly loop: DataLoop }> {
   const { tunFd, tunOffload } = message;
   if (process.platform === "linux") {
     const tun = new LinuxPacketDevice(tunFd, tunOffload);
     const socket = udp.toPoll();
     const loop = new PollDataLoop(tun, socket, message.wakeFd);
-    return new DataPlane(message, tun, socket, loop, engine, systemClock, emit);
+    return { plane: new DataPlane(message, tun, socket, loop, engine, systemClock, emit), loop };
   }
   const { MacosPacketDevice } = await import("./tun_macos.ts");
   const tun = new MacosPacketDevice(tunFd);
-  return new DataPlane(message, tun, udp, new EventDataLoop(tun, udp), engine, systemClock, emit);
+  const loop = new EventDataLoop(tun, udp);
+  return { plane: new DataPlane(message, tun, udp, loop, engine, systemClock, emit), loop };
 }
 
 self.onmessage = (event: MessageEvent<ToDataPlane>) => {

@@ -1,7 +1,7 @@
-/** The two ends that the self-test exchanges packets between: devices, sockets, and a loop that goes step by step. */
+/** The two ends that the self-test exchanges packets between: devices, sockets, and loops that never sleep. */
 
 import type { HostPort } from "./address.ts";
-import type { DataLoop, Ways } from "./data_loop.ts";
+import type { DataLoop } from "./data_loop.ts";
 import { EventDataLoop } from "./data_loop_events.ts";
 import { PollDataLoop } from "./data_loop_poll.ts";
 import { libc, type Pointer, ptr } from "./libc.ts";
@@ -24,7 +24,7 @@ export interface TestEnd {
   readonly address: HostPort;
   /** Makes a packet readable. */
   inject(packet: Uint8Array<ArrayBuffer>): void;
-  /** Moves what waits, where the loop does not do so by itself. */
+  /** Moves what waits at once, where the loop can; its own turns come as well. */
   step(): void;
   /** A packet that was written, if one was. */
   take(): Uint8Array | null;
@@ -88,10 +88,10 @@ async function openPollEnd(offload: boolean): Promise<TestEnd | null> {
   return {
     tun,
     udp,
-    loop: new SteppedLoop(loop),
+    loop,
+    step: () => void loop.step(),
     address: { host: "127.0.0.1", port: udp.port },
     inject: (packet) => void libc.write(pair.b, ptr(packet), packet.length),
-    step: () => void loop.step(),
     take: () => {
       const length = read(pair.b, address, PACKET_BYTES);
       return length > 0 ? into.slice(0, length) : null;
@@ -105,21 +105,4 @@ function hearsItself(udp: PollDatagramSocket): boolean {
   const to = { host: "127.0.0.1", port: udp.port };
   const sent = udp.sendRecord(new Uint8Array(HEADER_BYTES), new Uint8Array(1), null, null, 1, to);
   return sent === "sent" && udp.receive() > 0;
-}
-
-/** The loop of the packet path, moved by whoever calls its `step`. */
-class SteppedLoop implements DataLoop {
-  readonly #loop: PollDataLoop;
-
-  constructor(loop: PollDataLoop) {
-    this.#loop = loop;
-  }
-
-  start(ways: Ways): void {
-    this.#loop.attach(ways);
-  }
-
-  stop(): void {
-    this.#loop.stop();
-  }
 }

@@ -21,6 +21,11 @@ export interface PacketDevice {
    * @returns 0, or the error number
    */
   write(bytes: Uint8Array, offset: number, length: number): number;
+  /**
+   * Ends its use: nothing is read or written from now on. The descriptor stays open, but whoever owns it may close it, and
+   * its number may then be another file's; a record that is still being opened must not be written there.
+   */
+  stop(): void;
 }
 
 /** A device that the event loop reads (`data_loop_events.ts`); the loop of poll(2) has a way of its own. */
@@ -32,8 +37,6 @@ export interface AwaitedPacketDevice extends PacketDevice {
    * call; or null when closed
    */
   read(): Promise<Uint8Array | null>;
-  /** Stops reading; the descriptor stays open. */
-  stop(): void;
 }
 
 /** The part of a stream reader that a device reads its descriptor by. */

@@ -148,20 +148,25 @@ function attachError(name: string, code: number): Error {
 export class LinuxPacketDevice implements PacketDevice {
   readonly offload: boolean;
   readonly udpOffload: boolean;
-  readonly fd: number;
   /** What {@link readAvailable} filled. */
   readonly readBuffer = new Uint8Array(READ_BYTES);
   /** The last {@link readAvailable} found the queue empty in the end. */
   isDrained = false;
+  #fd: number;
   readonly #readAddress: number = ptr(this.readBuffer);
   #writeBuffer: Uint8Array | null = null;
   #writeAddress = 0;
   #smallWrites = 0;
 
   constructor(fd: number, offload: boolean) {
-    this.fd = fd;
+    this.#fd = fd;
     this.offload = offload;
     this.udpOffload = offload && enableOffloads(fd);
+  }
+
+  /** -1 after {@link stop}, which every system call refuses. */
+  get fd(): number {
+    return this.#fd;
   }
 
   /**
@@ -173,7 +178,7 @@ export class LinuxPacketDevice implements PacketDevice {
     let end = 0;
     this.isDrained = false;
     for (let packets = 0; packets < READ_PACKETS && end < READ_UNTIL_BYTES; packets++) {
-      const count = read(this.fd, (this.#readAddress + end) as Pointer, PACKET_ROOM_BYTES);
+      const count = read(this.#fd, (this.#readAddress + end) as Pointer, PACKET_ROOM_BYTES);
       if (count <= 0) {
         this.isDrained = true;
         break;
@@ -190,7 +195,11 @@ export class LinuxPacketDevice implements PacketDevice {
       this.#writeAddress = ptr(bytes);
     }
     if (length < SMALL_PACKET_BYTES && ++this.#smallWrites % YIELD_AFTER_PACKETS === 0) yieldProcessor();
-    const count = Number(libc.write(this.fd, (this.#writeAddress + offset) as Pointer, length));
+    const count = Number(libc.write(this.#fd, (this.#writeAddress + offset) as Pointer, length));
     return count === length ? 0 : errno();
+  }
+
+  stop(): void {
+    this.#fd = -1;
   }
 }

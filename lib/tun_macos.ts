@@ -129,7 +129,7 @@ export function stripFamilies(bytes: Uint8Array): number {
 export class MacosPacketDevice implements AwaitedPacketDevice {
   readonly offload = false;
   readonly udpOffload = false;
-  readonly #fd: number;
+  #fd: number;
   readonly #calls: UtunCalls;
   readonly #reader: ChunkReader;
   readonly #writeBuffer = new Uint8Array(UTUN_FAMILY_BYTES + PACKET_BYTES);
@@ -165,6 +165,7 @@ export class MacosPacketDevice implements AwaitedPacketDevice {
   }
 
   stop(): void {
+    this.#fd = -1;
     // The stream only rejects what nobody waits for any more.
     this.#reader.cancel().catch(() => undefined);
   }

@@ -1,5 +1,6 @@
 /** An in-memory twin of a TUN device: what a test or a simulation puts in is read, what is written can be taken out. */
 
+import { constants } from "node:os";
 import { concatBytes } from "./bytes.ts";
 import type { AwaitedPacketDevice } from "./tun.ts";
 
@@ -45,6 +46,7 @@ export class MemoryPacketDevice implements AwaitedPacketDevice {
   }
 
   write(bytes: Uint8Array, offset: number, length: number): number {
+    if (this.#stopped) return constants.errno.EBADF;
     if (this.writeError !== 0) return this.writeError;
     // a copy, also of a Buffer, whose slice() is none
     this.written.push(new Uint8Array(bytes.subarray(offset, offset + length)));

@@ -62,8 +62,8 @@ const TWO_32 = 2 ** 32;
 
 /** A bound UDP socket whose descriptor nobody else reads. */
 export class PollDatagramSocket implements DatagramSocket {
-  readonly fd: number;
   readonly port: number;
+  #fd: number;
   readonly #receiver: DatagramReceiver;
   #lastError: string | null = null;
   readonly #family: number;
@@ -92,7 +92,7 @@ export class PollDatagramSocket implements DatagramSocket {
    * @param close ends the descriptor
    */
   constructor(fd: number, family: number, port: number, close: () => void) {
-    this.fd = fd;
+    this.#fd = fd;
     this.#receiver = new DatagramReceiver(fd);
     this.port = port;
     this.#family = family;
@@ -105,6 +105,11 @@ export class PollDatagramSocket implements DatagramSocket {
     // anybody's ICMP error would fail a send to somebody else, and keep poll(2) awake until its queue is read
     this.#setOption(IP_RECVERR, IPV6_RECVERR, 0);
     this.#setOption(IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_PROBE);
+  }
+
+  /** -1 after {@link close}, which every system call refuses. */
+  get fd(): number {
+    return this.#fd;
   }
 
   get lastError(): string | null {
@@ -134,7 +139,7 @@ export class PollDatagramSocket implements DatagramSocket {
     info[MEMORY_INFO_LENGTH] = MEMORY_INFO_LENGTH * 4;
     const lengthAddress = this.#memoryInfoAddress + MEMORY_INFO_LENGTH * 4;
     const address = this.#memoryInfoAddress as Pointer;
-    if (getsockopt(this.fd, SOL_SOCKET, SO_MEMINFO, address, lengthAddress as Pointer) !== 0) return 0;
+    if (getsockopt(this.#fd, SOL_SOCKET, SO_MEMINFO, address, lengthAddress as Pointer) !== 0) return 0;
     const drops = info[SK_MEMINFO_DROPS]!;
     const overflowed = (drops - this.#drops) >>> 0;
     this.#drops = drops;
@@ -142,6 +147,9 @@ export class PollDatagramSocket implements DatagramSocket {
   }
 
   close(): void {
+    if (this.#fd === -1) return;
+    // a record that is still being sealed must not go to whatever gets this number next
+    this.#fd = -1;
     this.#close();
   }
 
@@ -202,8 +210,8 @@ export class PollDatagramSocket implements DatagramSocket {
   /** Sets an option of IPv4 and, on a socket that has both families, its twin of IPv6. */
   #setOption(name4: number, name6: number, value: number): void {
     this.#option[0] = value;
-    libc.setsockopt(this.fd, SOL_IP, name4, ptr(this.#option), 4);
-    if (this.#family === AF_INET6) libc.setsockopt(this.fd, SOL_IPV6, name6, ptr(this.#option), 4);
+    libc.setsockopt(this.#fd, SOL_IP, name4, ptr(this.#option), 4);
+    if (this.#family === AF_INET6) libc.setsockopt(this.#fd, SOL_IPV6, name6, ptr(this.#option), 4);
   }
 
   /** Puts the destination into the message. */
@@ -279,7 +287,7 @@ export class PollDatagramSocket implements DatagramSocket {
     words[(MSGHDR + 24) / 4] = iovecs;
     this.#setPointer(MSGHDR + 32, CONTROL);
     words[(MSGHDR + 40) / 4] = segmented ? CONTROL_BYTES : 0;
-    if (sendmsg(this.fd, this.#address as Pointer, 0) >= 0) return "sent";
+    if (sendmsg(this.#fd, this.#address as Pointer, 0) >= 0) return "sent";
     const code = errno();
     if (code === EAGAIN || code === ENOBUFS) return "full";
     return this.#sendFailed(errnoName(code), segmented);

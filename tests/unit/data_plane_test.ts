@@ -331,4 +331,15 @@ describe("DataPlane: sessions and time", () => {
     pair.client.plane.handle({ kind: "stop" });
     expect(pair.client.said.at(-1)).toEqual({ kind: "stopped" });
   });
+
+  test("stopped while records are with the crypto threads: they go nowhere", async () => {
+    const pair = await connected({ engine: "web" });
+    const sent = pair.wire.length;
+    for (const value of randomPackets(true, 20)) inject(pair.client, value);
+    await until(() => pair.wire.length > sent);
+    pair.server.plane.handle({ kind: "stop" });
+    const written = pair.server.tun.written.length;
+    await Bun.sleep(20);
+    expect(pair.server.tun.written.length).toBe(written);
+  });
 });

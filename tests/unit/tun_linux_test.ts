@@ -2,6 +2,7 @@
 
 import { afterEach, describe, expect, test } from "bun:test";
 import { closeSync, constants, existsSync, openSync } from "node:fs";
+import { constants as osConstants } from "node:os";
 import { join } from "node:path";
 import { UsageError } from "../../lib/errors.ts";
 import { LinuxPacketDevice, openTunLinux, tunRequest } from "../../lib/tun_linux.ts";
@@ -88,5 +89,14 @@ describe.if(isLinux)("LinuxPacketDevice", () => {
     let result = 0;
     for (let i = 0; i < 1000 && result === 0; i++) result = device.write(buffer, 0, buffer.length);
     expect(result).toBe(11);
+  });
+
+  test("stop: a packet that comes late is not written to whatever has the descriptor's number now", () => {
+    const fd = openFifo();
+    const device = new LinuxPacketDevice(fd, false);
+    device.stop();
+    expect(device.write(Uint8Array.of(1, 2, 3), 0, 3)).toBe(osConstants.errno.EBADF);
+    expect(read(device)).toEqual([]);
+    expect(read(new LinuxPacketDevice(fd, false))).toEqual([]);
   });
 });
