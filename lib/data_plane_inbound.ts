@@ -45,6 +45,7 @@ import { segmentCount, segmentedBytes, writeSegments } from "./segment.ts";
 import type { ReceivingEpoch, Session } from "./session.ts";
 import type { SessionTable } from "./session_table.ts";
 import type { PacketDevice } from "./tun.ts";
+import { UdpRun } from "./udp_run.ts";
 import { admitOffload, GSO_UDP_L4, VNET_NEEDS_CSUM, vnetFlags, vnetGsoType } from "./vnet_header.ts";
 
 /** One record on its way from the socket to the TUN. */
@@ -123,6 +124,7 @@ export class Inbound {
   /** Sessions of which a record could be restored. */
   readonly #restorable = new Set<Session>();
   /** A packet without virtio header is copied behind an empty one for a TUN that wants it. */
+  readonly #run = new UdpRun();
   readonly #packetBuffer = new Uint8Array(VNET_HEADER_BYTES + 65_536);
 
   constructor(
@@ -364,7 +366,12 @@ export class Inbound {
       if (length === 0) return this.#drops.add("packet-malformed");
       if (!this.#sessions.sourceAllowed(session, plaintext, packet)) this.#drops.add("source-not-allowed");
       else if (!admitOffload(plaintext, offset, length)) this.#drops.add("offload-malformed");
-      else this.#writeOffloadPacket(session, plaintext, offset, length);
+      else if (this.#tun.udpOffload && this.#run.join(plaintext, offset, length, end)) {
+        const { consumed, size, packets } = this.#run;
+        this.#write(session, plaintext, offset, size, consumed - packets * VNET_HEADER_BYTES, packets);
+        offset += consumed;
+        continue;
+      } else this.#writeOffloadPacket(session, plaintext, offset, length);
       offset = packet + length;
     }
   }
@@ -414,7 +421,7 @@ export class Inbound {
   ): void {
     session.rxPackets += packets;
     session.rxBytes += innerBytes;
-    if (this.#tun.write(bytes, offset, size) !== 0) this.#drops.add("tun-write-failed");
+    if (this.#tun.write(bytes, offset, size, packets) !== 0) this.#drops.add("tun-write-failed");
   }
 }
 

@@ -18,9 +18,10 @@ export interface PacketDevice {
   /**
    * Writes one packet (behind its virtio header if {@link offload}).
    *
+   * @param packets ordinary packets that it stands for, 1 if not given
    * @returns 0, or the error number
    */
-  write(bytes: Uint8Array, offset: number, length: number): number;
+  write(bytes: Uint8Array, offset: number, length: number, packets?: number): number;
   /**
    * Ends its use: nothing is read or written from now on. The descriptor stays open, but whoever owns it may close it, and
    * its number may then be another file's; a record that is still being opened must not be written there.

@@ -45,7 +45,8 @@ const SUPER_PACKET_BYTES = 8_192;
 const SUPER_PACKET_UNTIL_BYTES = 16_384;
 /**
  * After so many small packets written the processor is offered to others: a program on this machine that receives them has
- * room for some 270 (net.core.rmem_default), and loses the rest of a flood when it never gets to read in between.
+ * room for some 270 (net.core.rmem_default), fewer of those that the kernel cuts from super-packets, and loses the rest of a
+ * flood when it never gets to read in between.
  */
 const SMALL_PACKET_BYTES = 512;
 const YIELD_AFTER_PACKETS = 128;
@@ -156,7 +157,7 @@ export class LinuxPacketDevice implements PacketDevice {
   readonly #readAddress: number = ptr(this.readBuffer);
   #writeBuffer: Uint8Array | null = null;
   #writeAddress = 0;
-  #smallWrites = 0;
+  #smallPackets = 0;
 
   constructor(fd: number, offload: boolean) {
     this.#fd = fd;
@@ -189,14 +190,22 @@ export class LinuxPacketDevice implements PacketDevice {
     return end;
   }
 
-  write(bytes: Uint8Array, offset: number, length: number): number {
+  write(bytes: Uint8Array, offset: number, length: number, packets = 1): number {
     if (this.#writeBuffer !== bytes) {
       this.#writeBuffer = bytes;
       this.#writeAddress = ptr(bytes);
     }
-    if (length < SMALL_PACKET_BYTES && ++this.#smallWrites % YIELD_AFTER_PACKETS === 0) yieldProcessor();
+    if (length < SMALL_PACKET_BYTES * packets) this.#makeWay(packets);
     const count = Number(libc.write(this.#fd, (this.#writeAddress + offset) as Pointer, length));
     return count === length ? 0 : errno();
+  }
+
+  /** Offers the processor to others before these small packets, when many have gone before. */
+  #makeWay(packets: number): void {
+    this.#smallPackets += packets;
+    if (this.#smallPackets < YIELD_AFTER_PACKETS) return;
+    this.#smallPackets = 0;
+    yieldProcessor();
   }
 
   stop(): void {

@@ -78,6 +78,7 @@ const RANKS: readonly Rank[] = [
       "lib/sockaddr_linux.ts",
       "lib/vnet_header.ts",
       "lib/vnet_packet.ts",
+      "lib/udp_run.ts",
       "lib/segment.ts",
       "lib/segment_split.ts",
       "lib/service_unit.ts",

@@ -4,26 +4,28 @@ import { afterEach, beforeEach, describe, expect, type Mock, spyOn, test } from 
 import { SystemError } from "../../lib/errors.ts";
 import { SelfTest } from "../../lib/self_test.ts";
 import { MemoryPacketDevice } from "../../lib/tun_memory.ts";
+import type { PacketDevice } from "../../lib/tun.ts";
 import { LinuxPacketDevice } from "../../lib/tun_linux.ts";
 
 // the devices of the self-test on this system
 const Device = process.platform === "linux" ? LinuxPacketDevice : MemoryPacketDevice;
-type Write = typeof Device.prototype.write;
-const write = Device.prototype.write;
+const devices: PacketDevice = Device.prototype;
+type Write = PacketDevice["write"];
+const write = devices.write;
 let spoiled: Mock<Write>;
 beforeEach(() => {
-  spoiled = spyOn(Device.prototype, "write");
+  spoiled = spyOn(devices, "write");
 });
 afterEach(() => spoiled.mockRestore());
 
 /** From here on the devices write by `how`. */
-function writeBy(how: (device: InstanceType<typeof Device>, ...args: Parameters<Write>) => number): void {
-  spoiled.mockImplementation(function (this: InstanceType<typeof Device>, ...args) {
+function writeBy(how: (device: PacketDevice, ...args: Parameters<Write>) => number): void {
+  spoiled.mockImplementation(function (this: PacketDevice, ...args) {
     return how(this, ...args);
   });
 }
 
-function spoilOneByte(device: InstanceType<typeof Device>, ...args: Parameters<Write>): number {
+function spoilOneByte(device: PacketDevice, ...args: Parameters<Write>): number {
   const [bytes, offset, length] = args;
   const changed = bytes.slice();
   changed[offset + length - 1]! ^= 1;
