@@ -123,8 +123,8 @@ export class Inbound {
   #inFlightBytes = 0;
   /** Sessions of which a record could be restored. */
   readonly #restorable = new Set<Session>();
-  /** A packet without virtio header is copied behind an empty one for a TUN that wants it. */
   readonly #run = new UdpRun();
+  /** A packet without virtio header is copied behind an empty one for a TUN that wants it. */
   readonly #packetBuffer = new Uint8Array(VNET_HEADER_BYTES + 65_536);
 
   constructor(

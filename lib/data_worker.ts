@@ -15,6 +15,8 @@ import { type BunDatagramSocket, openUdp } from "./udp_bun.ts";
 
 declare const self: Worker;
 
+/** A session's first moments belong to its routes and names, which others on this machine are setting up. */
+const SETTLE_MS = 500;
 /** So many packets of its own get a tunnel compiled as well as the self-test's. */
 const PACKETS_THAT_WARM_UP = 200;
 
@@ -53,6 +55,7 @@ async function start(message: StartData): Promise<void> {
 
 /** Whatever is left of the warm-up: it lets real packets pass between its own, and so many end it. */
 async function warmUpBeside(test: SelfTest, plane: DataPlane, loop: DataLoop): Promise<void> {
+  await Bun.sleep(SETTLE_MS);
   loop.staysAwake = true;
   await test.warmUp(() => plane.packets < PACKETS_THAT_WARM_UP);
   loop.staysAwake = false;

@@ -26,7 +26,7 @@ const LOST_AFTER_TURNS = 1_000;
 /** One packet may be lost on a sound machine, by a firewall that is being set up, say; not as many as this. */
 const MAX_LOSSES = 3;
 
-/** Packets each way for the compiler: with less, the first hundreds of a tunnel's packets take half as long again. */
+/** Packets each way for the compiler: with less, the first hundreds of a tunnel's packets take a fifth longer. */
 const WARM_UP_ROUNDS = 1_000;
 /** On a busy machine, where each hand-over to the crypto threads takes a turn of everybody else's, there are fewer. */
 const WARM_UP_MS = 1_500;

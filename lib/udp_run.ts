@@ -1,5 +1,5 @@
 /**
- * Joins neighbouring small UDP packets of one flow into one super-packet for the kernel (USO), in place.
+ * Joins neighbouring UDP packets of one flow into one super-packet for the kernel (USO), in place.
  *
  * A record often holds dozens of equal UDP packets of one flow, each behind its virtio header. Written one by one, each
  * costs a system call and a walk through the kernel's receive path; joined, the kernel cuts them up at the socket. Only
