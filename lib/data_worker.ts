@@ -15,6 +15,8 @@ import { type BunDatagramSocket, openUdp } from "./udp_bun.ts";
 
 declare const self: Worker;
 
+/** So long the warm-up goes on before anything is carried, unless a session waits: others on this machine start, too. */
+const FIRST_WARM_UP_MS = 200;
 /** A session's first moments belong to its routes and names, which others on this machine are setting up. */
 const SETTLE_MS = 500;
 /** So many packets of its own get a tunnel compiled as well as the self-test's. */
@@ -40,7 +42,8 @@ async function start(message: StartData): Promise<void> {
     // the TLS stream, before packets are read.
     test = await SelfTest.open(engine.name, message.tunOffload);
     await test.prove();
-    await test.warmUp(() => waiting.length === 0);
+    const untilMs = systemClock.monotonicMs() + FIRST_WARM_UP_MS;
+    await test.warmUp(() => waiting.length === 0 && systemClock.monotonicMs() < untilMs);
     plane.run();
     for (const earlier of waiting.splice(0)) plane.handle(earlier);
     dataPlane = plane;
