@@ -33,7 +33,11 @@ function waysTo(machine: Machine, ...targets: readonly string[]): Promise<string
 }
 
 /** Waits for what follows a while after "connected": the ways of other servers' addresses, of new local networks. */
-async function waysBecome(machine: Machine, targets: readonly string[], ways: readonly string[]): Promise<void> {
+async function waysBecome(
+  machine: Machine,
+  targets: readonly string[],
+  ways: readonly string[],
+): Promise<void> {
   await until(`${targets.join(", ")} by ${ways.join(", ")}`, timeoutSeconds(5), async () =>
     Bun.deepEquals(await waysTo(machine, ...targets), ways) ? true : undefined,
   );
