@@ -1,8 +1,8 @@
 /**
  * The loop on poll(2): one thread that sleeps in the kernel until the TUN or the socket has something, Linux only.
  *
- * A turn takes in what the socket has, then what the TUN has, each up to a bound so that neither starves the other; it
- * ends in poll(2) when both are empty. While the engine has records on other threads the turn ends in Bun's event loop
+ * A turn takes in what the socket has, then what the TUN has, each up to a bound so that neither starves the other, and
+ * asks again at once as long as there is much; else it ends in poll(2). While the engine has records on other threads the turn ends in Bun's event loop
  * instead, where their results arrive, and each result begins the next turn. Messages of the control plane and timers
  * need the event loop, too: it gets a turn when the eventfd says that a message was posted, and every YIELD_MS. What
  * rate-limited sessions wait for comes more often than that, so the loop sees to it itself.
@@ -95,31 +95,49 @@ export class PollDataLoop implements DataLoop {
     const untilMs = performance.now() + YIELD_MS;
     while (!this.#stopped) {
       const wasAsleep = this.#wasAsleep;
-      const bytes = this.step();
+      const bytes = this.#takeIn();
       if (engine.inFlight > 0) return;
       const nowMs = performance.now();
       // packets of rate-limited sessions, which a timer would let go too late
       inbound.gate.releaseDue(nowMs);
       outbound.gate.releaseDue(nowMs);
       if (nowMs >= untilMs) return this.#schedule();
-      const isLone = wasAsleep && bytes <= LONE_BYTES;
-      if ((bytes === 0 || isLone) && this.#busyWait.goesOn(nowMs)) yieldProcessor();
-      else if (bytes === 0 && this.#sleep(untilMs)) return this.#schedule();
+      const isDone = bytes === 0 || (wasAsleep && bytes <= LONE_BYTES);
+      const isAwake = isDone && this.#busyWait.goesOn(nowMs);
+      if (isAwake) yieldProcessor();
+      if (this.#socketHas || this.#tunHas) continue;
+      if (this.#look(isAwake || bytes > 0 ? nowMs : untilMs, nowMs)) return this.#schedule();
     }
   }
 
-  /** Takes in what the socket has, then what the TUN has. @returns bytes that were there, about */
-  step(): number {
-    const received = this.#socketHas ? this.#takeDatagrams() : 0;
-    // what was received may be answered by this machine at once
-    const read = received > 0 || this.#tunHas ? this.#takePackets() : 0;
+  /** Takes in what the socket has, then what the TUN has, whether or not poll(2) has told of it. */
+  step(): void {
     this.#socketHas = true;
     this.#tunHas = true;
+    this.#takeIn();
+  }
+
+  /**
+   * Takes in what the socket and the TUN have, as far as is known. What moves much is asked again for more at once; what
+   * moves lone packets asks poll(2) first, one system call instead of two that find nothing.
+   *
+   * @returns bytes that were there, about
+   */
+  #takeIn(): number {
+    const { engine } = this.#ways!;
+    const received = this.#socketHas ? this.#takeDatagrams() : 0;
+    // what was received, and is not with other threads still, may be answered by this machine at once
+    const isWritten = received > 0 && engine.inFlight === 0;
+    const read = isWritten || this.#tunHas ? this.#takePackets() : 0;
+    const bytes = received + read;
+    const isMuch = bytes > LONE_BYTES || engine.inFlight > 1;
+    this.#socketHas = isMuch;
+    this.#tunHas = isMuch;
     this.#wasAsleep = false;
     if (received > 0) this.#busyWait.end();
     // an engine with threads of its own has its own wait
-    if (read > 0 && this.#ways!.engine.name === "sync") this.#busyWait.begin(performance.now());
-    return received + read;
+    if (read > 0 && engine.name === "sync") this.#busyWait.begin(performance.now());
+    return bytes;
   }
 
   #takeDatagrams(): number {
@@ -147,16 +165,17 @@ export class PollDataLoop implements DataLoop {
     return bytes;
   }
 
-  /** Waits for something to do. @returns whether the event loop is wanted */
-  #sleep(untilMs: number): boolean {
+  /** Waits for something to do, until `untilMs` at most. @returns whether the event loop is wanted */
+  #look(untilMs: number, nowMs: number): boolean {
     const { inbound, outbound } = this.#ways!;
     this.#fds[TUN * 2 + 1] = outbound.hasRoom ? POLLIN : 0;
     this.#fds[UDP * 2 + 1] = outbound.isBlocked ? POLLIN | POLLOUT : POLLIN;
     const wakeMs = Math.min(untilMs, inbound.gate.dueMs, outbound.gate.dueMs);
-    const timeoutMs = this.staysAwake ? 0 : Math.max(1, Math.ceil(wakeMs - performance.now()));
+    const sleeps = untilMs > nowMs && !this.staysAwake;
+    const timeoutMs = sleeps ? Math.max(1, Math.ceil(wakeMs - nowMs)) : 0;
     if (poll(this.#fdsAddress as Pointer, POLLFDS, timeoutMs) <= 0)
-      return this.staysAwake || wakeMs === untilMs;
-    this.#wasAsleep = true;
+      return this.staysAwake || (sleeps && wakeMs === untilMs);
+    this.#wasAsleep = sleeps;
     this.#tunHas = this.#fds[TUN * 2 + 1]! >>> 16 !== 0;
     this.#socketHas = this.#fds[UDP * 2 + 1]! >>> 16 !== 0;
     if (outbound.isBlocked && ((this.#fds[UDP * 2 + 1]! >>> 16) & POLLOUT) !== 0) this.#udp.drain();

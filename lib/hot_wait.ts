@@ -58,8 +58,11 @@ export class HotWait {
   }
 
   readonly #turn = (): void => {
+    if (this.#inFlight !== 1 || !this.#wait.goesOn(this.#machine.nowMs())) {
+      this.#turning = false;
+      return;
+    }
     this.#machine.yieldProcessor();
-    if (this.#inFlight === 1 && this.#wait.goesOn(this.#machine.nowMs())) this.#machine.nextTurn(this.#turn);
-    else this.#turning = false;
+    this.#machine.nextTurn(this.#turn);
   };
 }
