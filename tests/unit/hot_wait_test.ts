@@ -86,19 +86,36 @@ test("HotWait: one wait at a time, however the records come", () => {
   expect(loop.turns).toBe(1);
 });
 
-test("HotWait: leaves large records, what is near them, and crowds alone", () => {
+test("HotWait: leaves large records and crowds alone", () => {
   const loop = new Loop();
   loop.wait.started(60_000);
   expect(loop.turn()).toBe(false);
   loop.wait.finished();
-  loop.pass(1);
-  loop.wait.started(100);
-  expect(loop.turn()).toBe(false);
-  loop.wait.finished();
-  loop.pass(10);
   loop.wait.started(100);
   loop.wait.started(100);
   expect(loop.runToEnd().turns).toBe(1);
+});
+
+test("HotWait: waits beside a slow flow's large records, not beside a fast one's", () => {
+  for (const [everyMs, waits] of [
+    [3, true],
+    [0.5, false],
+  ] as const) {
+    const loop = new Loop();
+    for (let record = 0; record < 20; record++) {
+      loop.wait.started(60_000);
+      loop.wait.finished();
+      loop.pass(everyMs);
+    }
+    loop.wait.started(100);
+    expect(loop.turn()).toBe(waits);
+    loop.wait.finished();
+    loop.runToEnd();
+    // once it has ended
+    loop.pass(10);
+    loop.wait.started(100);
+    expect(loop.turn()).toBe(true);
+  }
 });
 
 test("HotWait: gives up where no answer comes in its time, and tries now and then", () => {
