@@ -2,10 +2,11 @@
  * The loop on poll(2): one thread that sleeps in the kernel until the TUN or the socket has something, Linux only.
  *
  * A turn takes in what the socket has, then what the TUN has, each up to a bound so that neither starves the other, and
- * asks again at once as long as there is much; else it ends in poll(2). While the engine has records on other threads the turn ends in Bun's event loop
- * instead, where their results arrive, and each result begins the next turn. Messages of the control plane and timers
- * need the event loop, too: it gets a turn when the eventfd says that a message was posted, and every YIELD_MS. What
- * rate-limited sessions wait for comes more often than that, so the loop sees to it itself.
+ * asks again at once as long as there is much; else it ends in poll(2). While the engine has records on other threads
+ * the turn ends in Bun's event loop instead, where their results arrive, and each result begins the next turn. Messages
+ * of the control plane and timers need the event loop, too: it gets a turn when the eventfd says that a message was
+ * posted, and every YIELD_MS. What rate-limited sessions wait for comes more often than that, so the loop sees to it
+ * itself.
  *
  * A wait for an answer gives the processor away between two looks, and once before the first: the peer's process, the
  * program that is to answer or the one that is answered may have been woken on this very processor.
@@ -165,7 +166,7 @@ export class PollDataLoop implements DataLoop {
     return bytes;
   }
 
-  /** Waits for something to do, until `untilMs` at most. @returns whether the event loop is wanted */
+  /** Waits until there is something to do, or `untilMs`, which may be now: a look. @returns whether the event loop is wanted */
   #look(untilMs: number, nowMs: number): boolean {
     const { inbound, outbound } = this.#ways!;
     this.#fds[TUN * 2 + 1] = outbound.hasRoom ? POLLIN : 0;
