@@ -44,8 +44,19 @@ function startNoise(machine: Machine): void {
   machine.start("noise", ["bash", "-c", script]);
 }
 
-/** What left the client's network card, ARP aside. */
-async function captureLeaving(network: Network, machine: Machine): Promise<Capture> {
+/**
+ * What leaves the client's network card from now on, ARP aside.
+ *
+ * Waits for the switch: until then the kernel itself may repeat its reports of multicast groups, up to two seconds after the
+ * link came up (RFC 3810, section 6.1).
+ */
+async function captureUnderKillSwitch(
+  network: Network,
+  { program, machine }: OmailProgram<unknown>,
+): Promise<Capture> {
+  await until("the kill switch", timeoutSeconds(10), async () =>
+    program.output.includes("The kill switch is on") ? true : undefined,
+  );
   const mac = (await machine.run(["cat", "/sys/class/net/wan/address"])).stdout.trim();
   return await Capture.start(network, machine, "wan", `ether src ${mac} and not arp`);
 }
@@ -100,10 +111,7 @@ networkTest(
     const before = await machineState(machine);
     // No server yet: it keeps trying.
     const first = await startClient(network, 0, { ...CLIENT, waitUntilReady: false });
-    await until("the kill switch", timeoutSeconds(10), async () =>
-      first.program.output.includes("The kill switch is on") ? true : undefined,
-    );
-    const capture = await captureLeaving(network, machine);
+    const capture = await captureUnderKillSwitch(network, first);
     startNoise(machine);
     await Bun.sleep(1_000);
     const server = await startServer(network, { args: ["--nat"] });
@@ -160,9 +168,10 @@ networkTest(
       );
       const first = await startServer(network, { args: ["--nat"] });
       await startSecondServer(network, other);
-      const capture = await captureLeaving(network, machine);
       const args = ["--kill-switch", "--server", names, "--keepalive", "1s"];
-      const client = await startClient(network, 0, { fullTunnel: true, args });
+      const client = await startClient(network, 0, { fullTunnel: true, args, waitUntilReady: false });
+      const capture = await captureUnderKillSwitch(network, client);
+      await client.waitForStatus("connected", ({ state }) => state === "connected");
       // from here on each question for a name is one for the name server on the local network
       writeFileSync(join(files, "hosts"), "");
       startNoise(machine);

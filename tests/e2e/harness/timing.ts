@@ -15,7 +15,7 @@ export function timeoutSeconds(count: number): number {
  * Asks `probe` again and again until it answers something else than `undefined`.
  *
  * @param what what is waited for, for the error
- * @throws {Error} when `limitMs` have passed; names the last error of `probe` if it threw
+ * @throws {Error} when `limitMs` have passed; says how often `probe` was asked, and names its last error if it threw
  */
 export async function until<Answer>(
   what: string,
@@ -25,7 +25,9 @@ export async function until<Answer>(
 ): Promise<Answer> {
   const end = performance.now() + limitMs;
   let lastError: unknown;
+  let tries = 0;
   while (performance.now() < end) {
+    tries++;
     try {
       const answer = await probe();
       if (answer !== undefined) return answer;
@@ -35,7 +37,7 @@ export async function until<Answer>(
     await Bun.sleep(pauseMs);
   }
   const cause = lastError instanceof Error ? ` (last error: ${lastError.message})` : "";
-  throw new Error(`Waited ${Math.round(limitMs)} ms in vain for ${what}${cause}`);
+  throw new Error(`Asked ${tries} times in ${Math.round(limitMs)} ms in vain for ${what}${cause}`);
 }
 
 /** Rejects when `work` takes longer than `limitMs`; `work` itself goes on. */
