@@ -24,8 +24,12 @@ const YIELD_MS = 50;
 /** What one turn receives at most: so many bytes, in so many calls. */
 const RECEIVED_BYTES_PER_TURN = 512 * 1024;
 const RECEIVES_PER_TURN = 64;
-/** Reads of the TUN in one turn, each one super-packet or a batch of smaller packets. */
-const READS_PER_TURN = 4;
+/**
+ * What one turn reads of the TUN at most: so many super-packets, which are together on their way through the engine's threads, or so
+ * many packets in batches, which take longer one by one than a super-packet.
+ */
+const READS_PER_TURN = 16;
+const PACKETS_PER_TURN = 512;
 /** A turn with so few bytes has moved a lone packet, as a ping does. */
 const LONE_BYTES = 4_096;
 
@@ -136,8 +140,8 @@ export class PollDataLoop implements DataLoop {
     this.#tunHas = isMuch;
     this.#wasAsleep = false;
     if (received > 0) this.#busyWait.end();
-    // an engine with threads of its own has its own wait
-    if (read > 0 && engine.name === "sync") this.#busyWait.begin(performance.now());
+    // for the answer to a lone packet an engine with threads of its own has its own wait
+    if (read > 0 && (engine.name === "sync" || bytes > LONE_BYTES)) this.#busyWait.begin(performance.now());
     return bytes;
   }
 
@@ -156,10 +160,12 @@ export class PollDataLoop implements DataLoop {
   #takePackets(): number {
     const { outbound } = this.#ways!;
     let bytes = 0;
-    for (let i = 0; i < READS_PER_TURN; i++) {
+    let packets = 0;
+    for (let reads = 0; reads < READS_PER_TURN && packets < PACKETS_PER_TURN; reads++) {
       const read = outbound.hasRoom ? this.#tun.readAvailable() : 0;
       if (read === 0) break;
       bytes += read;
+      packets += this.#tun.packetsRead;
       outbound.packets(this.#tun.readBuffer, 0, read);
       if (this.#tun.isDrained) break;
     }

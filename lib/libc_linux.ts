@@ -87,6 +87,7 @@ export const POLLIN = 0x001;
 export const POLLOUT = 0x004;
 export const EFD_NONBLOCK = O_NONBLOCK;
 export const EFD_CLOEXEC = O_CLOEXEC;
+export const EFD_SEMAPHORE = 1;
 
 /** asm-generic/errno.h; EWOULDBLOCK is the same. */
 export const EAGAIN = 11;

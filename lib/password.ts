@@ -9,6 +9,7 @@ import { equalBytes } from "./bytes.ts";
 import { UsageError } from "./errors.ts";
 import { HASH_BYTES, hmacSha256, sha256 } from "./hash.ts";
 import { PBKDF2_ITERATIONS } from "./limits.ts";
+import { longJob } from "./long_job.ts";
 
 /** Bytes of a salt that we make. */
 export const SALT_BYTES = 16;
@@ -63,7 +64,7 @@ export async function saltPassword(
   const secret = new TextEncoder().encode(password);
   const key = await crypto.subtle.importKey("raw", secret, "PBKDF2", false, ["deriveBits"]);
   const parameters = { name: "PBKDF2", hash: "SHA-256", salt, iterations };
-  return new Uint8Array(await crypto.subtle.deriveBits(parameters, key, HASH_BYTES * 8));
+  return new Uint8Array(await longJob(() => crypto.subtle.deriveBits(parameters, key, HASH_BYTES * 8)));
 }
 
 /** Derives both keys of a client from the output of {@link saltPassword}. */

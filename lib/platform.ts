@@ -8,6 +8,8 @@
 import type { ClientConfig } from "./config_client.ts";
 import type { ServerConfig } from "./config_server.ts";
 import { type AdminHandlers, type ControlSocket, listenControlSocket } from "./control_socket.ts";
+import { messageOf } from "./caught.ts";
+import { KeptBackThreads } from "./crypto_threads.ts";
 import type { StartData } from "./data_plane_message.ts";
 import { type WorkerDataPlane, startWorkerDataPlane } from "./data_plane_worker.ts";
 import { PrivilegeError } from "./errors.ts";
@@ -78,6 +80,7 @@ export async function withMachine(
     startDataPlane: (options) => {
       const plane = startWorkerDataPlane({ ...startMessage(role, config, tun), ...options });
       stack.defer(() => plane.stop());
+      if (config.engine === "web" && process.platform === "linux") stack.defer(keepThreadsBack(log));
       return plane;
     },
     listen: async (handlers) => {
@@ -87,6 +90,13 @@ export async function withMachine(
     ending: ending.promise,
   });
   failed = false;
+}
+
+/** Keeps crypto threads back in the background: the data plane works without, only not as fast. @returns what gives them back */
+function keepThreadsBack(log: Log): () => Promise<void> {
+  const opened = KeptBackThreads.open(process.env);
+  opened.catch((error: unknown) => log.debug("All crypto threads take part", { error: messageOf(error) }));
+  return async () => (await opened.catch(() => null))?.close();
 }
 
 /** Before anything is opened, so that every thread of ours starts without what nobody needs. */

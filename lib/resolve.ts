@@ -6,6 +6,7 @@ import { type HostPort, parseAddress } from "./address.ts";
 import { errorCode, messageOf } from "./caught.ts";
 import { OmailError, UnknownHostError } from "./errors.ts";
 import { canLookUpApart, lookupApart } from "./libc_resolve.ts";
+import { longJob } from "./long_job.ts";
 
 /** A lookup that takes longer is given up: without a network, resolvers can take minutes. */
 const RESOLVE_TIMEOUT_MS = 5_000;
@@ -35,7 +36,7 @@ export async function resolveServer(server: HostPort): Promise<readonly HostPort
 
 async function addressesOf(host: string): Promise<readonly string[]> {
   if (canLookUpApart) return (await lookupApart(host)).map((text) => parseAddress(text).text);
-  return (await lookup(host, { all: true })).map(({ address }) => address);
+  return (await longJob(() => lookup(host, { all: true }))).map(({ address }) => address);
 }
 
 function resolveError(host: string, error: unknown): OmailError {

@@ -153,6 +153,8 @@ export class LinuxPacketDevice implements PacketDevice {
   readonly readBuffer = new Uint8Array(READ_BYTES);
   /** The last {@link readAvailable} found the queue empty in the end. */
   isDrained = false;
+  /** Packets and super-packets of the last {@link readAvailable}. */
+  packetsRead = 0;
   #fd: number;
   readonly #readAddress: number = ptr(this.readBuffer);
   #writeBuffer: Uint8Array | null = null;
@@ -177,16 +179,19 @@ export class LinuxPacketDevice implements PacketDevice {
    */
   readAvailable(): number {
     let end = 0;
+    let packets = 0;
     this.isDrained = false;
-    for (let packets = 0; packets < READ_PACKETS && end < READ_UNTIL_BYTES; packets++) {
+    while (packets < READ_PACKETS && end < READ_UNTIL_BYTES) {
       const count = read(this.#fd, (this.#readAddress + end) as Pointer, PACKET_ROOM_BYTES);
       if (count <= 0) {
         this.isDrained = true;
         break;
       }
       end += count;
+      packets++;
       if (count > SUPER_PACKET_BYTES && end >= SUPER_PACKET_UNTIL_BYTES) break;
     }
+    this.packetsRead = packets;
     return end;
   }
 
