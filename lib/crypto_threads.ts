@@ -3,7 +3,7 @@
  *
  * Bun has as many threads for Web Crypto (and file reads) as there are processors, at least two, and wakes one for each
  * record. Where AES is fast a record is done before the next one comes: each thread goes to sleep after each record and is woken
- * again, which costs as much as the record. Fewer threads find more records in their queue. A thread is kept back by a
+ * again, which costs almost as much as the cipher. Fewer threads find more records in their queue. A thread is kept back by a
  * read of an eventfd (eventfd(2), EFD_SEMAPHORE) that has nothing to give. Long jobs such as PBKDF2 get theirs meanwhile: see
  * `long_job.ts`.
  */

@@ -25,8 +25,8 @@ const YIELD_MS = 50;
 const RECEIVED_BYTES_PER_TURN = 512 * 1024;
 const RECEIVES_PER_TURN = 64;
 /**
- * What one turn reads of the TUN at most: so many super-packets, which are together on their way through the engine's threads, or so
- * many packets in batches, which take longer one by one than a super-packet.
+ * What one turn reads of the TUN at most: so many super-packets, which then are together in the queue of the engine's
+ * threads, or batches of so many small packets in all, each of which costs a system call.
  */
 const READS_PER_TURN = 16;
 const PACKETS_PER_TURN = 512;

@@ -5,10 +5,10 @@
  * machine. What is opened is closed in reverse order, whatever happens in between.
  */
 
+import { messageOf } from "./caught.ts";
 import type { ClientConfig } from "./config_client.ts";
 import type { ServerConfig } from "./config_server.ts";
 import { type AdminHandlers, type ControlSocket, listenControlSocket } from "./control_socket.ts";
-import { messageOf } from "./caught.ts";
 import { KeptBackThreads } from "./crypto_threads.ts";
 import type { StartData } from "./data_plane_message.ts";
 import { type WorkerDataPlane, startWorkerDataPlane } from "./data_plane_worker.ts";
