@@ -86,6 +86,9 @@ export class DatagramReceiver {
     if (first >= 0) {
       const { headers, pieces, pieceBytes } = layout;
       this.record?.(headers, first * HEADER_BYTES, pieces, first * pieceBytes, from);
+    } else if (layout.join(length)) {
+      if (layout.adapt(length)) this.#layOut();
+      this.record?.(layout.linear, 0, layout.linear, HEADER_BYTES, from);
     } else {
       layout.linearize(length);
       if (layout.adapt(length)) this.#layOut();

@@ -9,6 +9,7 @@ import {
   parityPiece,
   pieceSize,
   readLength,
+  readPiece,
   RecordType,
   writeDatagrams,
   writeHeader,
@@ -44,31 +45,68 @@ function scatter(layout: ScatterLayout, bytes: Uint8Array): void {
   take(layout.pieces, MAX_DATAGRAMS * layout.pieceBytes, RECEIVE_BYTES);
 }
 
-/** One receive, as `udp_poll.ts` does it. @returns the sealed bytes of a whole record, or null with the linear bytes */
-function receive(layout: ScatterLayout, bytes: Uint8Array): { record: string | null; linear: string } {
+/** One receive, as `udp_receiver.ts` does it. */
+interface Received {
+  /** The sealed bytes of a whole record. */
+  readonly record: string | null;
+  /** It was in its places. */
+  readonly inPlace: boolean;
+  /** All that came, in wire order, if it was no whole record. */
+  readonly linear: string;
+}
+
+function receive(layout: ScatterLayout, bytes: Uint8Array): Received {
   scatter(layout, bytes);
   const first = layout.recordAt(bytes.length);
   if (first >= 0) {
     const length = readLength(layout.headers, first * HEADER_BYTES);
     const start = first * layout.pieceBytes;
     const record = layout.pieces.subarray(start, start + length).toHex();
-    return { record, linear: "" };
+    return { record, inPlace: true, linear: "" };
+  }
+  if (layout.join(bytes.length)) {
+    const header = layout.linear.slice(0, HEADER_BYTES);
+    expect(readPiece(header, 0)).toBe(0);
+    const record = layout.linear.subarray(HEADER_BYTES, HEADER_BYTES + readLength(header, 0)).toHex();
+    layout.adapt(bytes.length);
+    return { record, inPlace: false, linear: "" };
   }
   layout.linearize(bytes.length);
   const linear = layout.linear.subarray(0, bytes.length).toHex();
   layout.adapt(bytes.length);
-  return { record: null, linear };
+  return { record: null, inPlace: false, linear };
 }
 
 const sealedOf = (length: number) => new Uint8Array(length).map((_, i) => i * 7 + (i >> 8)).toHex();
 
 describe("ScatterLayout", () => {
-  test("learns the size of the pieces from one record, and has the next one whole", () => {
+  test("learns the size of the pieces from one record, and has the next one in its places", () => {
     const layout = new ScatterLayout();
     const bytes = wire(62_026, 44);
-    expect(receive(layout, bytes)).toEqual({ record: null, linear: bytes.toHex() });
+    const record = sealedOf(62_026);
+    expect(receive(layout, bytes)).toEqual({ record, inPlace: false, linear: "" });
     expect(layout.pieceBytes).toBe(pieceSize(62_026, 44));
-    expect(receive(layout, bytes).record).toBe(sealedOf(62_026));
+    expect(receive(layout, bytes)).toEqual({ record, inPlace: true, linear: "" });
+  });
+
+  test("keeps the size that holds for most bytes: a write of 128 KiB is two large records and a small one", () => {
+    const layout = new ScatterLayout();
+    const [large, small] = [wire(61_638, 43), wire(8_286, 6)];
+    receive(layout, large);
+    for (let i = 0; i < 5; i++) {
+      for (let j = 0; j < 2; j++)
+        expect(receive(layout, large)).toEqual({ record: sealedOf(61_638), inPlace: true, linear: "" });
+      expect(receive(layout, small)).toEqual({ record: sealedOf(8_286), inPlace: false, linear: "" });
+    }
+  });
+
+  test("takes the size of smaller records as soon as they were as many bytes as the last large one", () => {
+    const layout = new ScatterLayout();
+    const small = wire(8_286, 6);
+    receive(layout, wire(61_638, 43));
+    const misfits = Math.ceil((61_638 + 43 * HEADER_BYTES) / small.length);
+    for (let i = 0; i < misfits; i++) expect(receive(layout, small).inPlace).toBe(false);
+    expect(receive(layout, small)).toEqual({ record: sealedOf(8_286), inPlace: true, linear: "" });
   });
 
   test("a small record in one datagram is whole at any time, and does not spoil the guess", () => {
@@ -96,11 +134,11 @@ describe("ScatterLayout", () => {
         );
         const bytes = all.subarray(0, Math.max(1, Math.min(RECEIVE_BYTES, all.length) - cut));
         const { record, linear } = receive(layout, bytes);
-        if (record === null) expect(linear).toBe(bytes.toString("hex"));
-        else {
-          expect(records.length).toBe(1);
-          expect(record).toBe(sealedOf(records[0]!.length));
-        }
+        const isWhole = records.length === 1 && bytes.length === all.length;
+        if (isWhole) expect(record).toBe(sealedOf(records[0]!.length));
+        else if (record === null) expect(linear).toBe(bytes.toString("hex"));
+        // cut off where a record ends
+        else expect(record).toBe(sealedOf(records[0]!.length));
       }),
       200,
     );
@@ -120,21 +158,22 @@ describe("ScatterLayout", () => {
       [part(a, 0), part(a, 1)],
     ]) {
       const bytes = Buffer.concat(parts);
-      expect(receive(layout, bytes)).toEqual({ record: null, linear: bytes.toString("hex") });
+      expect(receive(layout, bytes)).toEqual({ record: null, inPlace: false, linear: bytes.toString("hex") });
     }
   });
 
-  test("a record behind its parities is whole, too, at the place of its piece 0", () => {
-    const layout = new ScatterLayout();
+  test("a record behind its parities is whole, too, in its places or not", () => {
     for (let groups = 1; groups <= 3; groups++) {
-      const bytes = wire(3_000, 3, 5, groups);
-      if (groups === 1) receive(layout, bytes);
-      expect(receive(layout, bytes).record).toBe(sealedOf(3_000));
       // 35 datagrams fill what one receive may give
-      const large = wire(40_000, 35, 5, groups);
-      receive(layout, large);
-      expect(receive(layout, large).record).toBe(sealedOf(40_000));
-      receive(layout, bytes);
+      for (const [length, pieces] of [
+        [3_000, 3],
+        [40_000, 35],
+      ] as const) {
+        const layout = new ScatterLayout();
+        const bytes = wire(length, pieces, 5, groups);
+        for (const inPlace of [false, true])
+          expect(receive(layout, bytes)).toEqual({ record: sealedOf(length), inPlace, linear: "" });
+      }
     }
   });
 
@@ -162,7 +201,7 @@ describe("ScatterLayout", () => {
       [pieces, first, second],
     ]) {
       const bytes = Buffer.concat(parts);
-      expect(receive(layout, bytes)).toEqual({ record: null, linear: bytes.toString("hex") });
+      expect(receive(layout, bytes)).toEqual({ record: null, inPlace: false, linear: bytes.toString("hex") });
     }
   });
 
@@ -172,7 +211,7 @@ describe("ScatterLayout", () => {
     receive(layout, bytes);
     const lone = bytes.subarray(0, HEADER_BYTES + 1_000);
     for (let i = 0; i < 100; i++)
-      expect(receive(layout, lone)).toEqual({ record: null, linear: lone.toHex() });
+      expect(receive(layout, lone)).toEqual({ record: null, inPlace: false, linear: lone.toHex() });
     expect(receive(layout, wire(90, 1)).record).toBe(sealedOf(90));
     expect(receive(layout, bytes).record).toBe(sealedOf(3_000));
   });
