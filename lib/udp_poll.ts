@@ -71,6 +71,9 @@ export class PollDatagramSocket implements DatagramSocket {
   readonly #arena = new Uint8Array(ARENA_BYTES);
   readonly #words = new Uint32Array(this.#arena.buffer);
   readonly #address: number = ptr(this.#arena);
+  /** The header of the record being sent, to be copied word by word. */
+  readonly #header = new Uint8Array(HEADER_BYTES);
+  readonly #headerWords = new Uint32Array(this.#header.buffer);
   /** First iovec of each datagram of the record being sent, for sending them one by one, and the end of the last. */
   readonly #datagramIovecs = new Int32Array(MAX_DATAGRAMS + 1);
   readonly #names = new Map<string, Uint8Array>();
@@ -247,16 +250,17 @@ export class PollDatagramSocket implements DatagramSocket {
     const piece = pieceSize(length, pieces);
     const bodyAddress: number = ptr(body);
     const tagAddress: number = tag === null ? 0 : ptr(tag);
+    for (let j = 0; j < HEADER_BYTES; j++) this.#header[j] = header[j]!;
     let datagram = 0;
     let iovec = 0;
     const groups = parity === null ? 0 : parity.length / piece;
     const parityAddress: number = parity === null ? 0 : ptr(parity);
     for (let group = 0; group < groups; group++) {
-      iovec = this.#beginDatagram(datagram++, iovec, header, parityPiece(groups, group));
+      iovec = this.#beginDatagram(datagram++, iovec, parityPiece(groups, group));
       this.#setIovec(iovec++, parityAddress + group * piece, piece);
     }
     for (let i = 0; i < pieces; i++) {
-      iovec = this.#beginDatagram(datagram++, iovec, header, i);
+      iovec = this.#beginDatagram(datagram++, iovec, i);
       const from = i * piece;
       const to = Math.min(from + piece, length);
       if (from < body.length) this.#setIovec(iovec++, bodyAddress + from, Math.min(to, body.length) - from);
@@ -271,11 +275,10 @@ export class PollDatagramSocket implements DatagramSocket {
   }
 
   /** Writes the header of one datagram, and its iovec. @returns the number of the next iovec */
-  #beginDatagram(datagram: number, iovec: number, header: Uint8Array, piece: number): number {
+  #beginDatagram(datagram: number, iovec: number, piece: number): number {
     const at = HEADERS + datagram * HEADER_BYTES;
-    const arena = this.#arena;
-    for (let j = 0; j < HEADER_BYTES; j++) arena[at + j] = header[j]!;
-    writePiece(arena, at, piece);
+    for (let j = 0; j < HEADER_BYTES / 4; j++) this.#words[at / 4 + j] = this.#headerWords[j]!;
+    writePiece(this.#arena, at, piece);
     this.#datagramIovecs[datagram] = iovec;
     this.#setIovec(iovec, this.#address + at, HEADER_BYTES);
     return iovec + 1;
