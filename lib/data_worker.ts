@@ -8,6 +8,7 @@ import { EventDataLoop } from "./data_loop_events.ts";
 import { PollDataLoop } from "./data_loop_poll.ts";
 import type { Engine } from "./engine.ts";
 import { openEngine } from "./engines.ts";
+import { takeGcBallast } from "./gc_ballast.ts";
 import { yieldProcessor } from "./libc.ts";
 import { SelfTest } from "./self_test.ts";
 import { LinuxPacketDevice } from "./tun_linux.ts";
@@ -33,6 +34,7 @@ function emit(message: FromDataPlane): void {
 
 async function start(message: StartData): Promise<void> {
   let test: SelfTest | null = null;
+  takeGcBallast();
   try {
     const engine = openEngine(message.engine, yieldProcessor);
     const udp = await openUdp(message.bind);

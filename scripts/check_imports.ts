@@ -32,6 +32,7 @@ const RANKS: readonly Rank[] = [
       "lib/caught.ts",
       "lib/bytes.ts",
       "lib/clock.ts",
+      "lib/gc_ballast.ts",
       "lib/long_job.ts",
       "lib/audit_event.ts",
       "lib/event_counts.ts",
