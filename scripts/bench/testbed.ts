@@ -104,20 +104,28 @@ export class Testbed {
 
   /** Makes the namespaces. After a failure, `close` removes what was made. */
   async open(): Promise<void> {
-    await this.command(["ip", "netns", "add", this.namespace("server")]);
-    await this.ip("server", "link", "set", "lo", "up");
+    await this.#addNamespace("server");
     for (const client of this.clients) await this.#join(client);
     if (this.path.lossPercent > 0) await this.setLoss(this.path.lossPercent);
+  }
+
+  /**
+   * Makes a namespace. Its default congestion control is one that every kernel has and any namespace may have, and that does
+   * not pace: a connection that begins with the machine's default, BBR say, stays paced when iperf3 gives it another one.
+   */
+  async #addNamespace(side: Side): Promise<void> {
+    await this.command(["ip", "netns", "add", this.namespace(side)]);
+    await this.#inNamespace(side, ["sh", "-c", "echo reno >/proc/sys/net/ipv4/tcp_congestion_control"]);
+    await this.ip(side, "link", "set", "lo", "up");
   }
 
   /** Makes a client's namespace and its veth pair. */
   async #join(client: Side): Promise<void> {
     const [near, far] = [this.#vethOf(client, "client"), this.#vethOf(client, "server")];
     const outer = outerOf(client);
-    await this.command(["ip", "netns", "add", this.namespace(client)]);
+    await this.#addNamespace(client);
     const pair = ["type", "veth", "peer", "name", far, "netns", this.namespace("server")];
     await this.command(["ip", "link", "add", near, "netns", this.namespace(client), ...pair]);
-    await this.ip(client, "link", "set", "lo", "up");
     for (const [side, link, address] of [
       [client, near, outer.client],
       ["server", far, outer.server],

@@ -187,7 +187,8 @@ async function iperf(bed: Testbed, target: string, options: IperfOptions): Promi
 /**
  * A TCP run; the first second, that of slow start, does not count for the speed.
  *
- * The congestion control is set on the connections, since a namespace may not make a restricted one its default.
+ * The congestion control is set on the connections, since a namespace may not make a restricted one its default; see also
+ * `#addNamespace` of `testbed.ts`.
  */
 export async function tcp(bed: Testbed, target: string, options: IperfOptions): Promise<TcpResult> {
   const args = ["-O", "1", "-C", bed.path.congestion, ...(options.args ?? [])];
