@@ -334,7 +334,8 @@ test("startClient() that had a session tries again at a full server, one that ha
   const roomy = await harness.server({ listen: { host: "127.0.0.1", port } });
   joinDataPlanes(client.data, roomy.data);
   await untilConnected(client, 2);
-});
+  // four log-ins and two waits between tries: 3.3 s on an idle machine
+}, 20_000);
 
 test("startClient() takes the next server when no record comes back from the first", async () => {
   const [first, second] = [await harness.server(), await harness.server()];
